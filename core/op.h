@@ -1,0 +1,101 @@
+/*
+ * Operations: one request to the kernel, from submit until its *final* completion.
+ *
+ * An op is memory of its owner: it lives on the waiting coroutine's stack, in a connection slot,
+ * in a listener, or in a buffer record. From weir__op_submit() on the engine holds it; it comes
+ * back with the final completion, and only then may its memory be used for anything else,
+ * cancellation included. `res` means what a CQE's `res` means, on every engine.
+ *
+ * This file is the contract between core/ and the engines; it makes no system call itself.
+ */
+#ifndef WEIR_CORE_OP_H
+#define WEIR_CORE_OP_H
+
+#include <assert.h>
+#include <stdint.h>
+#include <stddef.h>
+
+struct weir__buf;
+struct weir__op;
+
+/* What an op asks for, with the fields it reads (fd always, unless said otherwise). */
+enum weir__op_kind {
+    WEIR__OP_NONE,
+    WEIR__OP_ACCEPT,    /* multishot; res = descriptor, made CLOEXEC and fit for this engine     */
+    WEIR__OP_CONNECT,   /* data = struct sockaddr, len = its length; res = 0                     */
+    WEIR__OP_RECV,      /* multishot; res = bytes in op->buf, lent to the owner; 0 at EOF         */
+    WEIR__OP_SEND,      /* data, len; completes when all is sent; res = len or -errno            */
+    WEIR__OP_SEND_BUFS, /* buf = chain through weir__buf.next; all sent; res = bytes or -errno   */
+    WEIR__OP_POLL,      /* len = POLLIN|POLLOUT…; one-shot; res = revents                        */
+    WEIR__OP_READ,      /* data, len, offset (-1: the file's own position); may be short         */
+    WEIR__OP_WRITE,     /* the same                                                              */
+    WEIR__OP_FSYNC,     /* len = 1: data only                                                    */
+    WEIR__OP_CLOSE,     /* no other op may be held on fd                                         */
+    WEIR__OP_SHUTDOWN,  /* len = SHUT_RD, SHUT_WR, SHUT_RDWR                                     */
+    WEIR__OP_CALL,      /* run op->call(op->data) on a helper thread; no fd; res = what it returns */
+    WEIR__OP_KINDS
+};
+
+/*
+ *            submit                       completion without MORE
+ *   IDLE ───────────────▶ HELD ──────────────────────────────▶ IDLE
+ *                          │  ▲ completion with MORE (multishot): done() is called, op stays
+ *                   cancel ▼  │
+ *                       CANCELLING ──────▶ IDLE, with -ECANCELED or the real result
+ *
+ * Only weir__op_set_state() changes it.
+ */
+enum weir__op_state { WEIR__OP_IDLE, WEIR__OP_HELD, WEIR__OP_CANCELLING };
+
+enum weir__op_flags {
+    WEIR__OP_MULTISHOT = 1, /* in: keep completing (ACCEPT, RECV); the engine may still end it   */
+    WEIR__OP_MORE = 2,      /* out: set at done() while the engine still holds the op            */
+};
+
+/* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may
+ * submit and cancel other ops. On entry op->res (and op->buf for RECV) are the result. */
+typedef void weir__op_done_fn(struct weir__op *op);
+
+struct weir__op {
+    uint8_t kind;         /* enum weir__op_kind */
+    uint8_t state;        /* enum weir__op_state */
+    uint8_t flags;        /* enum weir__op_flags */
+    uint8_t engine_bits;  /* the engine's own, while held */
+    int32_t fd;
+    int32_t res;
+    uint32_t len;
+    union {
+        void *data;            /* buffer, struct sockaddr, argument of call */
+        struct weir__buf *buf; /* RECV: out. SEND_BUFS: in */
+    };
+    union {
+        uint64_t offset;               /* READ, WRITE; reactors: bytes of a SEND already sent */
+        int32_t (*call)(void *argument); /* CALL */
+    };
+    weir__op_done_fn *done;
+    struct weir__op *next; /* the engine's queues, or core's queue of refused ops */
+};
+static_assert(sizeof(struct weir__op) == 48, "an op is part of every connection slot");
+
+static inline void weir__op_set_state(struct weir__op *op, enum weir__op_state to)
+{
+    assert(to == WEIR__OP_IDLE ? op->state != WEIR__OP_IDLE
+                               : op->state == (to == WEIR__OP_HELD ? WEIR__OP_IDLE : WEIR__OP_HELD));
+    op->state = (uint8_t)to;
+}
+
+/* Engines report every completion through this: `more` says that the op stays armed. */
+static inline void weir__op_complete(struct weir__op *op, int32_t res, int more)
+{
+    op->res = res;
+    if (more) {
+        assert(op->state != WEIR__OP_IDLE);
+        op->flags |= WEIR__OP_MORE;
+    } else {
+        weir__op_set_state(op, WEIR__OP_IDLE);
+        op->flags &= (uint8_t)~WEIR__OP_MORE;
+    }
+    op->done(op);
+}
+
+#endif
