@@ -1,0 +1,176 @@
+/*
+ * The load driver, seen from the process that compares: `compare` and `load` call this, nothing
+ * else does.
+ *
+ * The driver is a process of its own, on its own CPUs. weir__driver_new forks and execs this very
+ * binary as `weir-bench drive`, and everything below is one message to it and one back, over a
+ * SOCK_SEQPACKET pair. If the driver dies, the call under way returns -EPIPE and
+ * weir__driver_error says how it died; if the parent dies, the driver is killed
+ * (PR_SET_PDEATHSIG). One `struct driver` belongs to one thread.
+ *
+ * A *target* is a server with N connections to it, kept open from weir__driver_open to
+ * weir__driver_close. All servers of a comparison are targets of one driver; slices then go to
+ * them in turn, while the connections of the others stay open and idle. Between slices nothing is
+ * in flight.
+ *
+ * Every byte that comes back is compared with what was sent. Payloads are windows of one random
+ * block; the place of the window follows from (connection, sequence number, seed) so that no two
+ * of 65,536 connections have the same window at the same sequence number, nor one connection
+ * within 65,536 requests: a response swapped, lost, repeated or of another connection differs from
+ * the one expected (with payloads of 8 bytes and more; of 1 byte, 255 times in 256).
+ *
+ * Latency is from just before send(2) of a request to just after the recv(2) that ended its
+ * response, one clock reading for both ends of neighbouring requests: the comparison of the
+ * previous response (some tens of ns for 100 bytes) counts as part of the next request, and
+ * waiting for the driver itself counts too.
+ */
+#ifndef WEIR_BENCH_DRIVER_H
+#define WEIR_BENCH_DRIVER_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "bench/histogram.h"
+
+#define WEIR__DRIVER_PIDS_MAX    256 /* server processes summed for one target */
+#define WEIR__DRIVER_TARGETS_MAX 64  /* targets open in one driver */
+#define WEIR__DRIVER_TEXT_BYTES  256 /* messages, NUL included */
+
+struct driver;
+
+/* What the requests look like on the wire. */
+enum driver_workload {
+    DRIVER_ECHO,  /* size_bytes of payload */
+    DRIVER_FRAME, /* 4-byte big-endian length, then size_bytes of payload */
+};
+
+struct driver_options {
+    const cpu_set_t *cpus; /* where the driver may run, NULL: anywhere; read during the call only */
+    /* Driving threads; 0: one for each of `cpus`, or 1 without. Each takes a share of every
+     * target's connections and, where there are as many cpus, a cpu of its own. */
+    unsigned threads;
+    bool no_exec; /* stay in this image after fork: for tests, which are not weir-bench */
+};
+
+struct driver_target {
+    struct sockaddr_storage addr; /* where the server listens; IPv4 or IPv6 */
+    socklen_t addr_len;
+    enum driver_workload workload;
+    uint32_t conns;              /* connections (closed) or clients (burst), >= 1 */
+    uint32_t size_bytes;         /* payload of a request, 1 .. 16 MiB */
+    uint32_t requests_per_conn;  /* burst: requests of each client; 0: 100 */
+    uint64_t seed;               /* picks the payloads */
+    uint64_t connect_timeout_ns; /* for all connections together; 0: 10 s */
+    uint64_t answer_timeout_ns;  /* for each response, and for a server to close; 0: 10 s */
+    unsigned server_cpus;        /* CPUs the server may use, to judge driver_bound; 0: 1 */
+    unsigned pid_count;          /* 0: server CPU is unknown (a server that is not ours) */
+    pid_t server_pids[WEIR__DRIVER_PIDS_MAX];
+    bool no_connections; /* for burst only: weir__driver_open connects nothing */
+};
+
+/* One slice, or one burst. About 19 KiB. */
+struct driver_slice {
+    uint64_t requests; /* responses that came back complete and right */
+    uint64_t bytes;    /* response bytes read, on the wire */
+    uint64_t errors;   /* connections refused, reset, closed early, silent, or with wrong bytes */
+    uint64_t wrong;    /* those of `errors` where bytes differed; each is given up */
+    uint64_t connect_retries; /* burst: SYNs sent again (a second each: the backlog was full) */
+    uint32_t conns_alive; /* connections still usable afterwards; burst: clients that finished */
+
+    /* From the first send (burst: connect) to the last response (burst: the server's last close).
+     * All that is in flight when the asked duration ends is waited for and counted. */
+    uint64_t elapsed_ns;
+
+    /* CPU of all threads of all server_pids from before the first send until the server is idle
+     * again after the last response, so that server_cpu_ns / requests is exact. -1: unknown. */
+    int64_t server_cpu_ns;
+
+    uint64_t driver_cpu_ns; /* of the driving threads, within elapsed_ns */
+    double driver_busy;     /* CPU / elapsed of the busiest driving thread, 0 .. 1 */
+
+    /* The driver was the bottleneck: its busiest thread was never idle (driver_busy >= 0.95) while
+     * the server had time to spare (its CPU below 0.95 of elapsed_ns x server_cpus, or unknown).
+     * Requests a second then measure the driver; server CPU per request still measures the
+     * server. */
+    bool driver_bound;
+
+    bool verified; /* requests > 0, and neither errors nor wrong bytes */
+    char first_error[WEIR__DRIVER_TEXT_BYTES]; /* "" or e.g. "connection 17 request 4242 byte 3:
+                                                  want 0x41, got 0x42" */
+    struct histogram latency;
+};
+
+/*
+ * Starts the driver process and waits until it answers. `*driver` is the caller's, to be freed
+ * with weir__driver_free. Returns 0 or -errno: that of fork or exec, -EPIPE where the child died
+ * at once, of sched_setaffinity if it may not run on `cpus`.
+ */
+int weir__driver_new(struct driver **driver, const struct driver_options *options);
+
+/* Ends the driver process (its connections with it), waits for it, frees. NULL is allowed. */
+void weir__driver_free(struct driver *driver);
+
+/* The driver's process id. */
+pid_t weir__driver_pid(const struct driver *driver);
+
+/* What went wrong in the last call that returned < 0, with the cure; valid until the next call. */
+const char *weir__driver_error(const struct driver *driver);
+
+/*
+ * Opens all connections of `target` (copied), unless no_connections. Bounded by
+ * connect_timeout_ns. On loopback, source addresses spread over 127.0.0.0/8, 14,000 connections to
+ * each. `*target_id` is set on success. Returns 0; -errno of the first connection that failed, all
+ * of them closed again and weir__driver_error saying which and why; -EINVAL for a target out of
+ * range; -ENOSPC past WEIR__DRIVER_TARGETS_MAX; -EPIPE when the driver died.
+ */
+int weir__driver_open(struct driver *driver, const struct driver_target *target,
+                      uint32_t *target_id);
+
+/*
+ * Closed loop for `duration_ns`, one request in flight on each connection, then drains. Fills
+ * `*out` whole. Returns 0 even if connections failed or bytes were wrong (out->errors says so: a
+ * result, not a failure of the call); -ENOTCONN if no connection is left; -ENOENT for a target
+ * that is not open; -EPIPE when the driver died. Takes at most duration_ns + answer_timeout_ns and
+ * a little.
+ */
+int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
+                       struct driver_slice *out);
+
+/*
+ * One burst: `conns` clients connect at once, each sends requests_per_conn requests one after
+ * another, half-closes and waits for the server to close. Connections from weir__driver_open are
+ * left alone. Latency counts requests, not the connect. Bounded by connect_timeout_ns for
+ * connecting and answer_timeout_ns for each response; errors as for weir__driver_slice.
+ */
+int weir__driver_burst(struct driver *driver, uint32_t target_id, struct driver_slice *out);
+
+/*
+ * Tells the driver the processes of a target's server anew (children come and go). Returns 0,
+ * -EINVAL past WEIR__DRIVER_PIDS_MAX, -ENOENT, -EPIPE.
+ */
+int weir__driver_set_pids(struct driver *driver, uint32_t target_id, const pid_t *pids,
+                          unsigned count);
+
+/*
+ * Closes the target's connections (with reset: no TIME_WAIT is left behind). Returns 0; -EPROTO if
+ * bytes nobody asked for were waiting on one; -ENOENT; -EPIPE.
+ */
+int weir__driver_close(struct driver *driver, uint32_t target_id);
+
+/*
+ * Reads a CPU list as taskset -c does: "0", "2-3,6". Returns the number of CPUs, or -EINVAL.
+ * Whether they exist is seen when they are used.
+ */
+int weir__driver_cpus_parse(const char *text, cpu_set_t *cpus);
+
+/* The subcommand `weir-bench drive --control FD ...`: the driver process itself. Returns its exit
+ * code. */
+int weir_bench_drive(int argc, char **argv);
+
+/* The subcommand `weir-bench load ...`. Returns the exit code as CLI.md has it. */
+int weir_bench_load(int argc, char **argv);
+
+#endif
