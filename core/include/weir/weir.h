@@ -1,0 +1,271 @@
+/*
+ * Weir: a runtime for servers written as straight-line code.
+ *
+ * A handler is a coroutine: it receives, computes and sends, and every wait becomes one completion
+ * of the engine underneath: io_uring, or an epoll, poll or select reactor, chosen by name.
+ *
+ *     static void echo(struct weir_conn *conn, void *argument)
+ *     {
+ *         struct weir_buf buf = {0};
+ *         while (weir_recv(conn, &buf) > 0)
+ *             weir_send(conn, &buf);
+ *     }
+ *
+ * Words: a *loop* is one thread with one engine, its connections, timers and coroutines. A *task* is
+ * a coroutine the loop runs. A *deadline* is an absolute time of weir_now_ns(); WEIR_FOREVER is none.
+ * Calls return `>= 0` or `-errno`: -ETIME past a deadline, -ECANCELED when cancelled or stopping.
+ *
+ * Threads: everything belongs to the loop's thread, except weir_loop_stop(), weir_post() and
+ * weir_now_ns(). "In a task" means: called by a handler or a spawned function; such a call may
+ * suspend the task. Calling it elsewhere asserts.
+ */
+#ifndef WEIR_WEIR_H
+#define WEIR_WEIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include <weir/coro.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WEIR_FOREVER UINT64_MAX
+
+struct weir_loop;
+struct weir_conn;
+struct weir_listener;
+struct weir_task;
+
+/* ---- the loop -------------------------------------------------------------------------------- */
+
+struct weir_loop_options {
+    /* "auto", or a name of weir_engines(), with options behind a colon:
+     * "uring:features=-multishot_recv,-buffer_ring" or "epoll:per=connection". NULL: "auto". */
+    const char *engine;
+    uint32_t conns_max;   /* connections at once; 0: what RLIMIT_NOFILE allows */
+    uint32_t bufs;        /* lent buffers in the pool, at most 32767; 0: 1024 */
+    uint32_t buf_bytes;   /* size of each; 0: 16384 */
+    uint32_t ring_bufs;   /* provided-buffer ring entries, a power of two; 0: the engine's default */
+    uint32_t unsent_max;  /* bytes handed over and unsent before a connection's sender waits; 0: 262144 */
+    uint32_t helpers_max; /* threads for blocking calls, started on demand; 0: 4 */
+    uint32_t calls_max;   /* blocking calls queued before callers wait in line; 0: 1024 */
+    uint64_t drain_ns;    /* after weir_loop_stop(): how long work in flight may take; 0: 5 s */
+    const struct weir_coro_options *coro; /* stacks and their trim; NULL: defaults */
+};
+
+/* Opens a loop on the calling thread, which is the one to run it. `options` may be NULL.
+ * 0, or -errno with one line in `why` (what failed, why, the cure): -EINVAL for an unknown engine or
+ * option, the engine's own error if a named one cannot run here. `auto` never fails for the lack
+ * of io_uring: weir_loop_engine_note() says what it took and why. */
+int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *options, char *why,
+                  size_t why_bytes);
+/* Frees a loop that is not running. Open connections and listeners are closed (reset where bytes
+ * are unsent); no task may be left, weir_loop_run() sees to that. */
+void weir_loop_free(struct weir_loop *loop);
+
+/* Serves until weir_loop_stop() and everything in flight is done, or until there is nothing left
+ * that could ever happen (no listener, connection, task, or call). 0, or the engine's -errno. */
+int weir_loop_run(struct weir_loop *loop);
+
+/* Asks the loop to end: listeners close, idle connections close, a task that waits for input
+ * gets -ECANCELED, everything else has drain_ns to finish, then is cancelled. Any thread, and from a
+ * signal handler. Again: no effect. */
+void weir_loop_stop(struct weir_loop *loop);
+/* Cancels everything at once; after weir_loop_stop(), loop's thread only. */
+void weir_loop_stop_now(struct weir_loop *loop);
+
+/* The loop this thread is running, or NULL. */
+struct weir_loop *weir_loop_self(void);
+/* The engine in use, e.g. "uring". */
+const char *weir_loop_engine(const struct weir_loop *loop);
+/* How `auto` chose, e.g. "io_uring unavailable: EPERM, ...; using epoll"; "" if the engine was named. */
+const char *weir_loop_engine_note(const struct weir_loop *loop);
+/* What the engine was granted: names, comma separated; owned by the loop. */
+const char *weir_loop_features(const struct weir_loop *loop);
+/* 1 if a connection's handler runs once per burst of input (the default), 0 if per connection. */
+int weir_loop_per_burst(const struct weir_loop *loop);
+
+/* Names of the engines in this build, best first; NULL-terminated. */
+const char *const *weir_engines(void);
+/* One line about an engine, or NULL if there is none of that name; and its feature names (NULL-
+ * terminated, may be NULL). */
+const char *weir_engine_summary(const char *name);
+const char *const *weir_engine_features(const char *name);
+
+struct weir_loop_stats {
+    uint64_t turns;             /* of the loop */
+    uint64_t waits;             /* that entered the kernel */
+    uint64_t syscalls;          /* of the engine, waits included */
+    uint64_t completions;       /* delivered by the engine */
+    uint64_t resumes;           /* of coroutines */
+    uint64_t bursts;            /* handler runs, per=burst */
+    uint64_t accepted, closed;  /* connections */
+    uint64_t conns;             /* open now */
+    uint64_t tasks;             /* alive now */
+    uint64_t bytes_in, bytes_out;
+    uint64_t rearms, enobufs, overflows, wakes;
+    uint64_t starved;           /* times a connection waited for a buffer */
+    uint64_t accept_pauses;     /* accept stopped for want of descriptors, slots or memory */
+    uint64_t send_errors;       /* handed-over sends that failed */
+    uint64_t bufs_free, bufs;   /* the pool */
+    uint64_t timers;            /* armed now */
+    uint64_t calls;             /* blocking calls made on helper threads */
+};
+void weir_loop_stats(const struct weir_loop *loop, struct weir_loop_stats *stats);
+/* The stack pool's own counters: weir_coro_pool_stats(weir_loop_coros(loop), …). */
+struct weir_coro_pool *weir_loop_coros(const struct weir_loop *loop);
+
+/* ---- from other threads ---------------------------------------------------------------------- */
+
+/* A message to a loop. The memory is the sender's until `fn` runs on the loop's thread; `fn` may free
+ * it. `fn` must not wait: it spawns a task if it has to. */
+struct weir_post {
+    void (*fn)(struct weir_post *post);
+    struct weir_post *next; /* weir's own */
+};
+/* Any thread. 0, or -ESHUTDOWN once the loop has ended (then fn never runs). Messages of one sender
+ * arrive in order. */
+int weir_post(struct weir_loop *loop, struct weir_post *post);
+
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
+typedef void weir_task_fn(void *argument);
+
+/* Starts fn(argument) as a task; it runs from the loop's next step, not inside this call. The loop's
+ * thread. With `task` not NULL the task must be joined once; with NULL it is detached. The name and
+ * place show in reports. 0, -ENOMEM, -EAGAIN (out of stacks), -ECANCELED (the loop is ending). */
+int weir_spawn_at(struct weir_loop *loop, struct weir_task **task, weir_task_fn *fn, void *argument,
+                  const char *name, const char *place);
+#define WEIR_STRING_(x) #x
+#define WEIR_STRING(x)  WEIR_STRING_(x)
+#define weir_spawn(loop, task, fn, argument)                                                       \
+    weir_spawn_at(loop, task, fn, argument, #fn, __FILE__ ":" WEIR_STRING(__LINE__))
+
+/* Waits in a task until `task` has ended, and frees it: 0. -ETIME, -ECANCELED: it is not joined and
+ * not freed; cancel it and join again. */
+int weir_join(struct weir_task *task, uint64_t deadline_ns);
+/* Every wait of `task`, the present one and all to come, ends with -ECANCELED (a result that is
+ * already there is delivered first). The loop's thread. Again: no effect. */
+void weir_task_cancel(struct weir_task *task);
+/* The running task; NULL outside of one. */
+struct weir_task *weir_task_self(void);
+
+/* Monotonic nanoseconds now. Any thread. */
+uint64_t weir_now_ns(void);
+/* Waits in a task. 0, or -ECANCELED. */
+int weir_sleep_until(uint64_t deadline_ns);
+/* Lets other tasks run. 0, or -ECANCELED. */
+int weir_yield(void);
+/* Runs fn(argument) on a helper thread while the task waits; what it returns (>= 0 or -errno).
+ * -ETIME, -ECANCELED only if it never began; once begun it is waited for. `argument` is shared with
+ * that thread meanwhile. */
+int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_ns);
+
+/* ---- connections ----------------------------------------------------------------------------- */
+
+/* Serves one connection. per=connection: called once, returning closes it. per=burst: called
+ * whenever input has come, on a coroutine lent for that time; it returns when weir_recv() says
+ * -EAGAIN, and the connection stays; what must outlive the burst is in weir_conn_state(). In both:
+ * after weir_recv() returned 0 or another error, or after weir_conn_close(), returning closes it, once all
+ * that was handed over is sent. The loop `while (weir_recv(…) > 0)` is right for both. */
+typedef void weir_handler_fn(struct weir_conn *conn, void *argument);
+
+struct weir_listen_options {
+    const char *address;   /* numeric IPv4 or IPv6; NULL: "127.0.0.1" */
+    uint16_t port;         /* 0: a free one, see weir_listener_address() */
+    int backlog;           /* 0: SOMAXCONN */
+    int fd;                /* > 0: a listening socket of the caller's instead; taken over */
+    int reuseport;         /* several listeners share the port */
+    const char *congestion; /* TCP_CONGESTION of the sockets; NULL: the system's */
+    size_t state_bytes;    /* per connection, zeroed at accept: weir_conn_state() */
+    void (*closed)(struct weir_conn *conn, void *argument); /* last call for a connection; may be NULL; must not wait */
+    weir_handler_fn *handler;
+    void *argument;
+};
+
+/* Listens and serves. The options are copied. TCP_NODELAY is set. 0; -EADDRINUSE, -EACCES, -EINVAL…,
+ * with one line in `why`. */
+int weir_listen(struct weir_loop *loop, struct weir_listener **listener,
+                const struct weir_listen_options *options, char *why, size_t why_bytes);
+/* Stops accepting and frees the listener; its connections live on. */
+void weir_listener_close(struct weir_listener *listener);
+/* The address it is bound to. 0 or -errno. */
+int weir_listener_address(const struct weir_listener *listener, struct sockaddr_storage *address,
+                          socklen_t *address_bytes);
+
+/* A lent buffer. `{0}` holds none. data and len may be narrowed to a part before sending. */
+struct weir_buf {
+    uint8_t *data;
+    uint32_t len;
+    uint32_t id; /* weir's own; 0: none */
+};
+
+/* The next bytes of the connection, in a buffer lent until it is sent, returned, or received into
+ * again (a buffer still in *buf is returned first). In a task; one task at a time for a connection.
+ * > 0: bytes. 0: EOF. -EAGAIN, per=burst only: nothing more has come; return from the handler (a
+ * handler that has had its share of this turn gets it, too, and is called again).
+ * -ECANCELED: the loop is stopping, or the task was cancelled. Other -errno: the connection failed,
+ * maybe at an earlier handed-over send. */
+int weir_recv(struct weir_conn *conn, struct weir_buf *buf);
+/* The same, but waits in both modes, until the deadline: -ETIME. */
+int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns);
+
+/* Hands the buffer over: the call returns at once, the bytes leave with all sends of this turn, in the
+ * order of the calls, all of them or the connection fails; that failure shows at its next call. *buf
+ * holds none afterwards, whatever is returned. It waits only while more than unsent_max is unsent.
+ * In a task. The number of bytes, or -errno. */
+int weir_send(struct weir_conn *conn, struct weir_buf *buf);
+/* Sends `bytes` bytes after all handed over before, and waits until the kernel has them all; the memory
+ * stays the caller's. In a task. `bytes`, or -errno (then an unknown part was sent: close). */
+int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes);
+int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes, uint64_t deadline_ns);
+
+/* An empty buffer of weir_buf_bytes() from the pool, to fill and send: 0. Waits in a task while all are
+ * lent; hold none while you wait. -ETIME, -ECANCELED. */
+int weir_buf_get(struct weir_loop *loop, struct weir_buf *buf, uint64_t deadline_ns);
+/* Returns a buffer unsent; one that holds none is allowed. */
+void weir_buf_put(struct weir_loop *loop, struct weir_buf *buf);
+uint32_t weir_buf_bytes(const struct weir_loop *loop);
+
+/* Connects from a task: a connection that the caller reads, writes and closes with
+ * weir_conn_close(), which no handler serves. 0, -ECONNREFUSED, -ETIME, … */
+int weir_connect(struct weir_loop *loop, struct weir_conn **conn, const struct sockaddr *address,
+                 socklen_t address_bytes, uint64_t deadline_ns);
+/* Closes once all that was handed over is sent; later calls on it give -ESHUTDOWN. In a handler the
+ * connection is gone when the handler returns; else, for one of weir_connect(), with this call. */
+void weir_conn_close(struct weir_conn *conn);
+/* Closes with a reset, dropping what is unsent. As weir_conn_close() otherwise. */
+void weir_conn_abort(struct weir_conn *conn);
+/* Sends FIN after all that was handed over; receiving goes on. In a task. 0 or -errno. */
+int weir_conn_shutdown(struct weir_conn *conn);
+
+/* state_bytes of the listener, zeroed at accept, aligned for any type; NULL if that was 0. */
+void *weir_conn_state(struct weir_conn *conn);
+/* The descriptor, to look at (getpeername, TCP_INFO): never to read, write or close. */
+int weir_conn_fd(const struct weir_conn *conn);
+struct weir_loop *weir_conn_loop(const struct weir_conn *conn);
+/* A number that no other connection of this loop has had: slot and generation. */
+uint64_t weir_conn_id(const struct weir_conn *conn);
+/* The open connection with that number, or NULL if it has gone. */
+struct weir_conn *weir_conn_find(struct weir_loop *loop, uint64_t id);
+
+/* ---- other waits ----------------------------------------------------------------------------- */
+
+/* Waits in a task until a descriptor that is not weir's is ready: `events` as poll(2). The ready
+ * events (> 0), or -errno. */
+int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns);
+/* pread/pwrite in a task, by the engine or a helper thread; offset -1: the file's own. May be short. */
+int64_t weir_file_read(struct weir_loop *loop, int fd, void *data, uint32_t bytes, int64_t offset);
+int64_t weir_file_write(struct weir_loop *loop, int fd, const void *data, uint32_t bytes,
+                        int64_t offset);
+/* fsync, or fdatasync. 0 or -errno. */
+int weir_file_sync(struct weir_loop *loop, int fd, int data_only);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
