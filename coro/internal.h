@@ -1,0 +1,130 @@
+/*
+ * What the files of coro/ share: the record of a coroutine, the stacks of one size, the pool.
+ * Nobody outside coro/ includes this.
+ *
+ *      slot i of a slab                                              slot i + 1
+ *      | gap, one page | stack, lowest address first ... | record | colour |
+ *                      ^ low (canary, if any)            ^ struct weir_coro
+ *
+ * The gap is a guard page in two of the three tiers, and merely untouched in the third. The
+ * record sits at the top, next to the frames a shallow coroutine uses.
+ */
+#ifndef WEIR__CORO_INTERNAL_H
+#define WEIR__CORO_INTERNAL_H
+
+#include "weir/coro.h"
+
+#include "trim.h"
+#include WEIR_CORO_HOOKS
+
+#include <assert.h>
+#include <stdalign.h>
+
+#define WEIR__CACHE_LINE 64
+#define WEIR__CANARY     UINT64_C(0x7765697263616e61)
+
+#define weir__likely(x)   __builtin_expect(!!(x), 1)
+#define weir__unlikely(x) __builtin_expect(!!(x), 0)
+
+/*
+ * All zero (what a released stack reads as) means done. A coroutine is suspended exactly when
+ * `sp` is set, and has not ended exactly when `fn` is set.
+ */
+struct weir_coro {
+    /* One cache line for a resume and a yield. */
+    alignas(WEIR__CACHE_LINE) void *sp; /* its context while suspended, else NULL */
+    void *resumer_sp;                   /* the context to go to on yield */
+    struct weir_coro *resumer;          /* whose context that is; NULL: not a coroutine's */
+    char *canary_low;                   /* lowest byte of a stack of the canary tier, else NULL */
+    void *data;
+    weir_coro_fn *fn;
+    void *arg;
+    struct weir__stacks *stacks;
+
+    char *low; /* lowest usable byte */
+    const char *name;
+    const char *place;
+    bool keep;
+    struct weir__hooks hooks;
+};
+
+/* One reserved mapping of slots. Each is as large as all before it together. */
+struct weir__slab {
+    char *base;
+    size_t slots;
+    size_t carved;      /* the first so many are in use or were */
+    size_t canary_from; /* slots from here on have a canary for a guard */
+};
+
+#define WEIR__SLABS_MAX  24
+#define WEIR__SIZES_MAX  8
+#define WEIR__SLAB_SLOTS 4096 /* of the first slab */
+
+/* All stacks of one size. */
+struct weir__stacks {
+    /* Idle resident stacks, a ring: the hot end is idle[(cold + n_idle - 1) & mask]. Kept apart
+     * from the stacks so that releasing a cold one does not touch it first. */
+    struct weir_coro **idle;
+    size_t cold;
+    size_t n_idle;
+    size_t mask;
+    size_t live;
+    size_t live_peak_sample; /* since the last sample of the trim policy */
+    uint64_t created;
+    struct weir_coro_pool *pool;
+
+    struct weir_coro **released; /* stacks without memory, the last released first */
+    size_t n_released;
+    size_t live_peak;
+    size_t stack_bytes; /* whole pages */
+    size_t slot_bytes;
+    struct weir__slab slabs[WEIR__SLABS_MAX];
+    unsigned n_slabs;
+    size_t n_carved;
+    uint64_t cold_starts;
+    uint64_t trimmed;
+    uint64_t trim_steps;
+    uint64_t guards[WEIR_CORO_GUARD_CANARY + 1];
+    struct weir__trim trim;
+    size_t live_at_tick;
+};
+
+struct weir_coro_pool {
+    struct weir__stacks sizes[WEIR__SIZES_MAX]; /* twice as large each; [0] is the default */
+    size_t page_bytes;
+    struct weir_coro_options options; /* with the defaults filled in */
+    enum weir_coro_guard guard;       /* the tier new stacks get */
+    uint64_t next_ns;                 /* when the next sample is due; 0 before the first tick */
+    uint64_t wake_ns;                 /* what the last sample told the loop */
+    struct weir_coro_pool *next;      /* of the same thread */
+};
+
+/* What a thread knows of its coroutines. */
+struct weir__thread {
+    struct weir_coro *current;
+    struct weir__hooks root; /* of the stack that is not a coroutine's */
+    struct weir_coro_pool *pools;
+    void *signal_stack; /* ours, or NULL where the thread had its own */
+    size_t signal_stack_bytes;
+};
+
+/* initial-exec: no call to __tls_get_addr on a switch, at the price of some static TLS space. */
+extern __thread struct weir__thread weir__thread
+    __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/* pool.c */
+int weir__stacks_refill(struct weir__stacks *s, struct weir_coro **co);
+size_t weir__stacks_release(struct weir__stacks *s, size_t at_most);
+int weir__stacks_at_least(struct weir_coro_pool *pool, size_t stack_bytes, struct weir__stacks **s);
+
+/* guard.c */
+int weir__guard_choose(struct weir_coro_pool *pool);
+enum weir_coro_guard weir__guard_install(struct weir_coro_pool *pool, char *gap);
+void weir__guard_forget(uint64_t mprotected);
+
+/* overflow.c */
+int weir__overflow_watch(void);
+void weir__overflow_unwatch(void);
+_Noreturn void weir__overflow_canary(const struct weir_coro *co);
+
+#endif

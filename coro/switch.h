@@ -1,0 +1,24 @@
+/*
+ * The switch from one stack to another, in assembly or through ucontext (which file implements
+ * it is chosen in meson.build). Called by coro.c alone; knows nothing of pools or status.
+ *
+ * A context is one pointer, the "sp": what it points at is the implementation's business, and
+ * lies on the stack that is switched away from.
+ */
+#ifndef WEIR__CORO_SWITCH_H
+#define WEIR__CORO_SWITCH_H
+
+#include <stddef.h>
+
+/* Saves the running context in *save, continues `load`; returns the value of whoever switches back.
+ */
+void *weir__switch(void **save, void *load, void *value);
+
+/* Continues `load` and forgets the running context. */
+_Noreturn void weir__switch_last(void *load, void *value);
+
+/* Lays a context on the stack that ends at `top` (16-byte aligned), which will call entry(arg) on
+ * it and must never return; returns its sp. */
+void *weir__switch_prepare(void *low, void *top, void (*entry)(void *arg), void *arg);
+
+#endif
