@@ -98,4 +98,8 @@ static inline void weir__op_complete(struct weir__op *op, int32_t res, int more)
     op->done(op);
 }
 
+/* Performs a READ, WRITE, FSYNC or CALL op and blocks meanwhile: for helper threads. Returns what
+ * becomes the op's res; touches no field of the op. In core/helpers.c. */
+int32_t weir__op_perform(const struct weir__op *op);
+
 #endif
