@@ -1,0 +1,221 @@
+/*
+ * What the report writers share: figures by name, the best of a group, the noise over all groups,
+ * and files that appear whole or not at all. Reads a struct report; decides nothing about it.
+ */
+#include "bench/report.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct interval widest(struct interval a, struct interval b)
+{
+    if (!weir__interval_bounded(a))
+        return b;
+    if (!weir__interval_bounded(b))
+        return a;
+    bool farther = fabs(b.median - 1) > fabs(a.median - 1);
+
+    return (struct interval){
+        .median = farther ? b.median : a.median,
+        .lo = fmin(a.lo, b.lo),
+        .hi = fmax(a.hi, b.hi),
+    };
+}
+
+struct report_noise weir__report_noise_all(const struct report *report)
+{
+    struct report_noise all = {
+        .cpu_ratio = weir__interval_unknown(),
+        .rps_ratio = weir__interval_unknown(),
+    };
+
+    for (size_t i = 0; i < report->noise_count; i++) {
+        all.cpu_ratio = widest(all.cpu_ratio, report->noise[i].cpu_ratio);
+        all.rps_ratio = widest(all.rps_ratio, report->noise[i].rps_ratio);
+    }
+    return all;
+}
+
+double weir__report_figure(const struct report_cell *cell, enum report_figure figure)
+{
+    if (!cell->measured)
+        return NAN;
+    switch (figure) {
+    case FIGURE_RPS:
+        return cell->rps.median;
+    case FIGURE_CPU:
+        return cell->server_cpu_us.median;
+    case FIGURE_ELAPSED:
+        return cell->elapsed_ms.median;
+    case FIGURE_P50:
+        return cell->latency.p50;
+    case FIGURE_P99:
+        return cell->latency.p99;
+    case FIGURE_P999:
+        return cell->latency.p999;
+    case FIGURE_RSS:
+        return cell->rss_peak;
+    case FIGURE_COUNT:
+        break;
+    }
+    return NAN;
+}
+
+/* How much better `value` is than `other` as a factor: above 1 is better. */
+static double advantage(double value, double other, enum report_figure figure)
+{
+    return figure == FIGURE_RPS ? value / other : other / value;
+}
+
+/* The paired ratio that stands behind a figure; unknown for the reference itself and for others. */
+static struct interval ratio_behind(const struct report_cell *cell, enum report_figure figure)
+{
+    if (cell->is_reference)
+        return (struct interval){1, 1, 1};
+    if (!cell->has_ratio)
+        return weir__interval_unknown();
+    if (figure == FIGURE_CPU)
+        return cell->cpu_ratio;
+    return figure == FIGURE_RPS || figure == FIGURE_ELAPSED ? cell->rps_ratio
+                                                            : weir__interval_unknown();
+}
+
+/* True where `best` is so little better than `cell` that their difference is noise. */
+static bool ties(const struct report *report, const struct report_cell *cell,
+                 const struct report_cell *best, enum report_figure figure)
+{
+    struct interval a = ratio_behind(cell, figure);
+    struct interval b = ratio_behind(best, figure);
+
+    if (!weir__interval_bounded(a) || !weir__interval_bounded(b))
+        return advantage(weir__report_figure(best, figure), weir__report_figure(cell, figure),
+                         figure) < 1.01;
+    double floor = 0;
+    for (size_t i = 0; i < report->noise_count; i++) {
+        const struct report_noise *noise = &report->noise[i];
+        if (noise->conns == cell->conns)
+            floor =
+                weir__stats_noise_floor(figure == FIGURE_CPU ? noise->cpu_ratio : noise->rps_ratio);
+    }
+    return a.lo <= b.hi + floor && b.lo <= a.hi + floor;
+}
+
+bool weir__report_is_best(const struct report *report, const struct report_cell *cell,
+                          enum report_figure figure)
+{
+    const struct report_cell *best = NULL;
+    unsigned rivals = 0;
+
+    if (isnan(weir__report_figure(cell, figure)))
+        return false;
+    for (size_t i = 0; i < report->cell_count; i++) {
+        const struct report_cell *other = &report->cells[i];
+        double value = weir__report_figure(other, figure);
+
+        if (other->conns != cell->conns || isnan(value))
+            continue;
+        rivals++;
+        if (best == NULL || advantage(value, weir__report_figure(best, figure), figure) > 1)
+            best = other;
+    }
+    return rivals > 1 && (best == cell || ties(report, cell, best, figure));
+}
+
+static int open_temporary(struct report_file *file)
+{
+    mode_t mask = umask(0);
+
+    umask(mask);
+    int fd = mkostemp(file->temporary, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    /* mkostemp makes files for their owner alone; a report is as public as the umask says. */
+    if (fchmod(fd, 0666 & ~mask) < 0 || (file->stream = fdopen(fd, "w")) == NULL) {
+        int result = -errno;
+        close(fd);
+        unlink(file->temporary);
+        return result;
+    }
+    return 0;
+}
+
+static int open_stdout(struct report_file *file)
+{
+    int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+
+    if (fd < 0)
+        return -errno;
+    file->stream = fdopen(fd, "w");
+    return file->stream != NULL ? 0 : -errno;
+}
+
+int weir__report_file_open(struct report_file *file, const char *path)
+{
+    struct stat stat_now;
+    int result;
+
+    memset(file, 0, sizeof *file);
+    if (strcmp(path, "-") == 0)
+        return open_stdout(file);
+    if (stat(path, &stat_now) == 0 && S_ISDIR(stat_now.st_mode))
+        return -EISDIR;
+    if (stat(path, &stat_now) == 0 && !S_ISREG(stat_now.st_mode)) {
+        /* A device or a pipe (/dev/stdout, a named pipe) is written to, not replaced. */
+        file->stream = fopen(path, "we");
+        return file->stream != NULL ? 0 : -errno;
+    }
+    if (access(path, F_OK) == 0 && access(path, W_OK) < 0)
+        return -errno;
+    file->path = strdup(path);
+    if (file->path == NULL || asprintf(&file->temporary, "%s.XXXXXX", path) < 0) {
+        file->temporary = NULL;
+        result = -ENOMEM;
+    } else {
+        result = open_temporary(file);
+    }
+    if (result < 0) {
+        free(file->path);
+        free(file->temporary);
+        memset(file, 0, sizeof *file);
+    }
+    return result;
+}
+
+int weir__report_file_commit(struct report_file *file)
+{
+    int result = 0;
+
+    assert(file->stream != NULL);
+    if (fflush(file->stream) != 0 || ferror(file->stream))
+        result = errno != 0 ? -errno : -EIO;
+    if (fclose(file->stream) != 0 && result == 0)
+        result = -errno;
+    file->stream = NULL;
+    if (file->temporary != NULL) {
+        if (result == 0 && rename(file->temporary, file->path) < 0)
+            result = -errno;
+        if (result < 0)
+            unlink(file->temporary);
+    }
+    free(file->path);
+    free(file->temporary);
+    memset(file, 0, sizeof *file);
+    return result;
+}
+
+void weir__report_file_discard(struct report_file *file)
+{
+    if (file->stream != NULL)
+        fclose(file->stream);
+    if (file->temporary != NULL)
+        unlink(file->temporary);
+    free(file->path);
+    free(file->temporary);
+    memset(file, 0, sizeof *file);
+}

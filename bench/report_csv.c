@@ -1,0 +1,108 @@
+/*
+ * The report as CSV (RFC 4180, but with "\n" as line end): one header line, one line per cell,
+ * units in the header, unknown as an empty field. For spreadsheets and R.
+ */
+#include "bench/report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+static void put_text(FILE *out, const char *text)
+{
+    if (text == NULL)
+        return;
+    if (strpbrk(text, ",\"\r\n") == NULL) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '"')
+            fputc('"', out);
+        fputc(*at, out);
+    }
+    fputc('"', out);
+}
+
+static void put_number(FILE *out, double value)
+{
+    fputc(',', out);
+    if (!isnan(value))
+        fprintf(out, "%.9g", value);
+}
+
+static void put_interval(FILE *out, struct interval value)
+{
+    put_number(out, value.median);
+    put_number(out, value.lo);
+    put_number(out, value.hi);
+}
+
+static void put_figures(FILE *out, const struct report_cell *cell)
+{
+    struct interval unknown = weir__interval_unknown();
+
+    fprintf(out, ",%" PRIu64 ",%.6g,%" PRIu64 ",%s", cell->requests, cell->seconds, cell->errors,
+            cell->verified ? "true" : "false");
+    put_interval(out, cell->rps);
+    put_number(out, cell->latency.p50);
+    put_number(out, cell->latency.p90);
+    put_number(out, cell->latency.p99);
+    put_number(out, cell->latency.p999);
+    put_number(out, cell->latency.max);
+    put_interval(out, cell->server_cpu_us);
+    put_interval(out, cell->elapsed_ms);
+    put_number(out, cell->rss_peak);
+    put_number(out, cell->rss_idle);
+    put_number(out, cell->kernel_per_conn);
+    fprintf(out, ",%s", cell->driver_bound ? "true" : "false");
+    put_interval(out, cell->has_ratio ? cell->rps_ratio : unknown);
+    put_interval(out, cell->has_ratio ? cell->cpu_ratio : unknown);
+    const char *verdict = cell->has_ratio ? weir__stats_verdict_name(cell->verdict) : NULL;
+    fprintf(out, ",%s", verdict != NULL ? verdict : "");
+}
+
+static const char *const figure_columns =
+    "requests,seconds,errors,verified,rps_median,rps_lo,rps_hi,"
+    "latency_p50_us,latency_p90_us,latency_p99_us,latency_p999_us,latency_max_us,"
+    "server_cpu_us_per_request_median,server_cpu_us_per_request_lo,server_cpu_us_per_request_hi,"
+    "elapsed_ms_median,elapsed_ms_lo,elapsed_ms_hi,"
+    "rss_peak_bytes,rss_idle_bytes,kernel_per_conn_bytes,driver_bound,"
+    "vs_reference_rps_median,vs_reference_rps_lo,vs_reference_rps_hi,"
+    "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict";
+
+static void put_no_figures(FILE *out)
+{
+    fputc(',', out);
+    for (const char *at = figure_columns; *at != '\0'; at++) {
+        if (*at == ',')
+            fputc(',', out);
+    }
+}
+
+int weir__report_write_csv(FILE *out, const struct report *report)
+{
+    fprintf(out, "workload,shape,size_bytes,engine,conns,%s,features,skipped,failed\n",
+            figure_columns);
+    for (size_t i = 0; i < report->cell_count; i++) {
+        const struct report_cell *cell = &report->cells[i];
+
+        fprintf(out, "%s,%s,%u,", report->workload, report->shape, report->size);
+        put_text(out, cell->engine);
+        fprintf(out, ",%u", cell->conns);
+        if (cell->measured)
+            put_figures(out, cell);
+        else
+            put_no_figures(out);
+        fputc(',', out);
+        put_text(out, cell->features);
+        fputc(',', out);
+        put_text(out, cell->skipped);
+        fputc(',', out);
+        put_text(out, cell->failed);
+        fputc('\n', out);
+    }
+    return ferror(out) ? -EIO : 0;
+}

@@ -1,0 +1,160 @@
+/*
+ * What stands under a table: the host, its limits and mitigations, what each engine was granted,
+ * the noise floor and the notes. The table, the Markdown and the HTML print the same lines in their
+ * own dress.
+ */
+#include "bench/report_grid.h"
+
+#include "bench/host.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <math.h>
+#include <string.h>
+
+struct footer {
+    weir__footer_fn *line;
+    void *argument;
+};
+
+__attribute__((format(printf, 3, 4))) static void say(const struct footer *footer,
+                                                      const char *heading, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    footer->line(footer->argument, heading, text);
+}
+
+/* "20000", "unlimited or unknown". */
+static const char *number(char text[32], int64_t value)
+{
+    if (value < 0)
+        return "unlimited or unknown";
+    snprintf(text, 32, "%" PRId64, value);
+    return text;
+}
+
+static void say_host(const struct footer *footer, const struct report *report)
+{
+    const struct host *host = report->host;
+    char nofile[32];
+    char memlock[32];
+    char backlog[32];
+
+    say(footer, "host", "%s, %d cores, %.1f GiB%s%s; Linux %s; %s; compiled by %s",
+        host->cpu ? host->cpu : "unknown CPU", host->cores,
+        (double)host->memory_bytes / (1024.0 * 1024 * 1024), host->hypervisor ? ", virtual: " : "",
+        host->hypervisor ? host->hypervisor : "", host->kernel ? host->kernel : "?",
+        host->libc ? host->libc : "unknown libc", host->compiler);
+    say(footer, "limits", "descriptors %s, memlock %s bytes, somaxconn %s",
+        number(nofile, host->nofile), number(memlock, host->memlock_bytes),
+        number(backlog, host->somaxconn));
+    say(footer, "TCP",
+        "congestion control %s on the benchmark's sockets (system default: %s), "
+        "TCP_NODELAY, loopback",
+        report->congestion ? report->congestion : "as the system has it",
+        host->congestion_default ? host->congestion_default : "unknown");
+    say(footer, "liburing", "%s", host->liburing ? host->liburing : "not in this build");
+}
+
+/* Only what costs time: a mitigation in force, or a hole left open. */
+static void say_mitigations(const struct footer *footer, const struct host *host)
+{
+    char text[960] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < host->mitigation_count && used < sizeof text; i++) {
+        const struct host_mitigation *one = &host->mitigations[i];
+        const char *state = one->state;
+
+        if (strcmp(state, "Not affected") == 0)
+            continue;
+        if (strncmp(state, "Mitigation: ", 12) == 0)
+            state += 12;
+        int wrote = snprintf(text + used, sizeof text - used, "%s%s: %.*s", used > 0 ? "; " : "",
+                             one->name, (int)strcspn(state, ";,"), state);
+        if (wrote < 0)
+            break;
+        used += (size_t)wrote;
+    }
+    say(footer, "mitigations", "%s", used > 0 ? text : "none needed, or unknown");
+}
+
+static void say_cpus(const struct footer *footer, const struct report *report)
+{
+    if (report->server_cpus == NULL && report->driver_cpus == NULL)
+        return;
+    bool shared = report->server_cpus != NULL && report->driver_cpus != NULL &&
+                  strcmp(report->server_cpus, report->driver_cpus) == 0;
+
+    say(footer, "CPUs", "servers on %s, driver on %s%s",
+        report->server_cpus ? report->server_cpus : "any",
+        report->driver_cpus ? report->driver_cpus : "any",
+        shared ? ": shared, so requests/s measure both together" : "");
+}
+
+static void say_features(const struct footer *footer, const struct report *report)
+{
+    for (size_t i = 0; i < report->cell_count; i++) {
+        const struct report_cell *cell = &report->cells[i];
+        bool told = cell->features == NULL || cell->features[0] == '\0';
+
+        for (size_t j = 0; j < i && !told; j++) {
+            const struct report_cell *before = &report->cells[j];
+            told = before->features != NULL && strcmp(before->engine, cell->engine) == 0;
+        }
+        if (!told)
+            say(footer, "granted", "%s: %s", cell->engine, cell->features);
+    }
+}
+
+static void say_noise(const struct footer *footer, const struct report *report)
+{
+    struct report_noise all = weir__report_noise_all(report);
+
+    if (!weir__interval_bounded(all.rps_ratio)) {
+        if (strcmp(report->tool, "compare") == 0)
+            say(footer, "noise", "unknown: fewer than %d slices of the reference and its copy",
+                STATS_SAMPLES_MIN);
+        return;
+    }
+    say(footer, "noise",
+        "two copies of %s differ by up to %.1f %% in requests/s and %.1f %% in CPU; what lies "
+        "within "
+        "is a tie",
+        report->reference, 100 * weir__stats_noise_floor(all.rps_ratio),
+        100 * weir__stats_noise_floor(all.cpu_ratio));
+}
+
+static void say_driver_bound(const struct footer *footer, const struct report *report)
+{
+    size_t bound = 0;
+
+    for (size_t i = 0; i < report->cell_count; i++)
+        bound += report->cells[i].measured && report->cells[i].driver_bound;
+    if (bound > 0)
+        say(footer, "driver",
+            "in %zu of %zu cells the load driver was the bottleneck: there requests/s is the "
+            "driver's, and the verdict is of CPU per request",
+            bound, report->cell_count);
+}
+
+void weir__footer_walk(const struct report *report, weir__footer_fn *line, void *argument)
+{
+    struct footer footer = {line, argument};
+
+    say_driver_bound(&footer, report);
+    say_noise(&footer, report);
+    for (size_t i = 0; i < report->note_count; i++)
+        say(&footer, "note", "%s", report->notes[i]);
+    say_features(&footer, report);
+    say_cpus(&footer, report);
+    if (report->host != NULL) {
+        say_host(&footer, report);
+        say_mitigations(&footer, report->host);
+    }
+}

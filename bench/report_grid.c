@@ -1,0 +1,297 @@
+/*
+ * Turns a report into rows and columns of text (report_grid.h). Decides which figures a shape shows
+ * and how many digits they are worth; the footer is in report_footer.c.
+ */
+#include "bench/report_grid.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a column shows. */
+enum column {
+    COLUMN_CONNS,
+    COLUMN_ENGINE,
+    COLUMN_ELAPSED,
+    COLUMN_RPS,
+    COLUMN_RPS_RATIO,
+    COLUMN_CPU,
+    COLUMN_CPU_RATIO,
+    COLUMN_P50,
+    COLUMN_P99,
+    COLUMN_P999,
+    COLUMN_RSS,
+    COLUMN_VERDICT,
+};
+
+static const enum column closed_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS,  COLUMN_RPS_RATIO, COLUMN_CPU,     COLUMN_CPU_RATIO,
+    COLUMN_P50,   COLUMN_P99,    COLUMN_P999, COLUMN_RSS,       COLUMN_VERDICT,
+};
+static const enum column burst_columns[] = {
+    COLUMN_CONNS,     COLUMN_ENGINE, COLUMN_ELAPSED, COLUMN_RPS, COLUMN_RPS_RATIO, COLUMN_CPU,
+    COLUMN_CPU_RATIO, COLUMN_P50,    COLUMN_P99,     COLUMN_RSS, COLUMN_VERDICT,
+};
+
+static const enum column *columns_of(const struct report *report, size_t *count)
+{
+    if (strcmp(report->shape, "burst") == 0) {
+        *count = sizeof burst_columns / sizeof burst_columns[0];
+        return burst_columns;
+    }
+    *count = sizeof closed_columns / sizeof closed_columns[0];
+    return closed_columns;
+}
+
+/* 171203.4 becomes "171,203". */
+static void format_thousands(char *text, size_t bytes, double value)
+{
+    char digits[32];
+    size_t used = 0;
+    int length = snprintf(digits, sizeof digits, "%.0f", value);
+
+    for (int i = 0; i < length && used + 2 < bytes; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            text[used++] = ',';
+        text[used++] = digits[i];
+    }
+    text[used] = '\0';
+}
+
+/* Three significant digits, but never an exponent: 0.123, 5.21, 41.3, 1234. */
+static void format_figure(char *text, size_t bytes, double value)
+{
+    if (isnan(value))
+        snprintf(text, bytes, "-");
+    else if (value >= 1000)
+        format_thousands(text, bytes, value);
+    else
+        snprintf(text, bytes, "%.*f",
+                 value >= 100  ? 0
+                 : value >= 10 ? 1
+                 : value >= 1  ? 2
+                               : 3,
+                 value);
+}
+
+static void format_ratio(char *text, size_t bytes, struct interval ratio)
+{
+    if (isnan(ratio.median))
+        snprintf(text, bytes, "-");
+    else if (!weir__interval_bounded(ratio))
+        snprintf(text, bytes, "%.3f [?]", ratio.median);
+    else
+        snprintf(text, bytes, "%.3f [%.3f, %.3f]", ratio.median, ratio.lo, ratio.hi);
+}
+
+static void format_verdict(char *text, size_t bytes, const struct report_cell *cell)
+{
+    if (cell->is_reference) {
+        snprintf(text, bytes, "reference");
+        return;
+    }
+    const char *name = cell->has_ratio ? weir__stats_verdict_name(cell->verdict) : NULL;
+
+    if (name == NULL)
+        snprintf(text, bytes, cell->has_ratio ? "too few slices" : "-");
+    else
+        snprintf(text, bytes, "%s%s", name, cell->driver_bound ? " (cpu)" : "");
+}
+
+static void header_of(const struct report *report, enum column column, char *text, size_t bytes)
+{
+    static const char *const names[] = {
+        [COLUMN_CONNS] = "conns",
+        [COLUMN_ENGINE] = "engine",
+        [COLUMN_ELAPSED] = "elapsed ms",
+        [COLUMN_RPS] = "requests/s",
+        [COLUMN_CPU] = "server CPU us/req",
+        [COLUMN_P50] = "p50 us",
+        [COLUMN_P99] = "p99 us",
+        [COLUMN_P999] = "p99.9 us",
+        [COLUMN_RSS] = "peak RSS MiB",
+        [COLUMN_VERDICT] = "verdict",
+    };
+    const char *reference = report->reference ? report->reference : "reference";
+
+    if (column == COLUMN_RPS_RATIO)
+        snprintf(text, bytes, "req/s over %s", reference);
+    else if (column == COLUMN_CPU_RATIO)
+        snprintf(text, bytes, "CPU over %s", reference);
+    else
+        snprintf(text, bytes, "%s", names[column]);
+}
+
+static enum report_figure figure_of(enum column column)
+{
+    switch (column) {
+    case COLUMN_ELAPSED:
+        return FIGURE_ELAPSED;
+    case COLUMN_RPS:
+        return FIGURE_RPS;
+    case COLUMN_CPU:
+        return FIGURE_CPU;
+    case COLUMN_P50:
+        return FIGURE_P50;
+    case COLUMN_P99:
+        return FIGURE_P99;
+    case COLUMN_P999:
+        return FIGURE_P999;
+    case COLUMN_RSS:
+        return FIGURE_RSS;
+    default:
+        return FIGURE_COUNT;
+    }
+}
+
+static void fill_text(const struct report_cell *cell, enum column column, char *text, size_t bytes)
+{
+    struct interval unknown = weir__interval_unknown();
+
+    switch (column) {
+    case COLUMN_CONNS:
+        snprintf(text, bytes, "%u", cell->conns);
+        break;
+    case COLUMN_ENGINE:
+        snprintf(text, bytes, "%s", cell->engine);
+        break;
+    case COLUMN_RPS_RATIO:
+        format_ratio(text, bytes, cell->has_ratio ? cell->rps_ratio : unknown);
+        break;
+    case COLUMN_CPU_RATIO:
+        format_ratio(text, bytes, cell->has_ratio ? cell->cpu_ratio : unknown);
+        break;
+    case COLUMN_RSS:
+        format_figure(text, bytes, cell->rss_peak / (1024 * 1024));
+        break;
+    case COLUMN_VERDICT:
+        format_verdict(text, bytes, cell);
+        break;
+    default:
+        format_figure(text, bytes, weir__report_figure(cell, figure_of(column)));
+        break;
+    }
+}
+
+static void fill_figures(struct grid_row *row, const struct report *report,
+                         const struct report_cell *cell)
+{
+    size_t count;
+    const enum column *columns = columns_of(report, &count);
+
+    row->kind = GRID_FIGURES;
+    row->cell = cell;
+    for (size_t i = 0; i < count; i++) {
+        enum report_figure figure = figure_of(columns[i]);
+
+        fill_text(cell, columns[i], row->text[i], sizeof row->text[i]);
+        if (figure != FIGURE_COUNT)
+            row->best[i] = weir__report_is_best(report, cell, figure);
+    }
+}
+
+static void fill_message(struct grid_row *row, const struct report_cell *cell)
+{
+    row->kind = GRID_MESSAGE;
+    row->cell = cell;
+    row->failed = cell->failed != NULL;
+    snprintf(row->text[0], sizeof row->text[0], "%u", cell->conns);
+    snprintf(row->text[1], sizeof row->text[1], "%s", cell->engine);
+    snprintf(row->message, sizeof row->message, "%s: %s", cell->failed ? "FAILED" : "skipped",
+             cell->failed    ? cell->failed
+             : cell->skipped ? cell->skipped
+                             : "not measured");
+}
+
+static void fill_noise(struct grid_row *row, const struct report *report,
+                       const struct report_noise *noise)
+{
+    size_t count;
+    const enum column *columns = columns_of(report, &count);
+
+    row->kind = GRID_NOISE;
+    for (size_t i = 0; i < count; i++) {
+        char *text = row->text[i];
+        size_t bytes = sizeof row->text[i];
+
+        if (columns[i] == COLUMN_CONNS)
+            snprintf(text, bytes, "%u", noise->conns);
+        else if (columns[i] == COLUMN_ENGINE)
+            snprintf(text, bytes, "%s (A/A)", report->reference);
+        else if (columns[i] == COLUMN_RPS_RATIO)
+            format_ratio(text, bytes, noise->rps_ratio);
+        else if (columns[i] == COLUMN_CPU_RATIO)
+            format_ratio(text, bytes, noise->cpu_ratio);
+        else if (columns[i] == COLUMN_VERDICT)
+            snprintf(text, bytes, "noise floor");
+    }
+}
+
+static const struct report_noise *noise_of(const struct report *report, unsigned conns)
+{
+    for (size_t i = 0; i < report->noise_count; i++) {
+        if (report->noise[i].conns == conns)
+            return &report->noise[i];
+    }
+    return NULL;
+}
+
+static void fill_rows(struct grid *grid, const struct report *report)
+{
+    for (size_t i = 0; i < report->cell_count; i++) {
+        const struct report_cell *cell = &report->cells[i];
+        bool first = i == 0 || report->cells[i - 1].conns != cell->conns;
+        bool last = i + 1 == report->cell_count || report->cells[i + 1].conns != cell->conns;
+        const struct report_noise *noise = last ? noise_of(report, cell->conns) : NULL;
+
+        grid->rows[grid->row_count].first_of_group = first;
+        if (cell->measured)
+            fill_figures(&grid->rows[grid->row_count++], report, cell);
+        if (!cell->measured || cell->failed != NULL)
+            fill_message(&grid->rows[grid->row_count++], cell);
+        if (noise != NULL && !isnan(noise->rps_ratio.median))
+            fill_noise(&grid->rows[grid->row_count++], report, noise);
+    }
+}
+
+int weir__grid_init(struct grid *grid, const struct report *report)
+{
+    memset(grid, 0, sizeof *grid);
+    const enum column *columns = columns_of(report, &grid->column_count);
+
+    /* At most: figures and a message for each cell, and one noise row for each group. */
+    grid->rows = calloc(report->cell_count * 2 + report->noise_count + 1, sizeof *grid->rows);
+    if (grid->rows == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < grid->column_count; i++) {
+        header_of(report, columns[i], grid->headers[i], sizeof grid->headers[i]);
+        grid->left[i] = columns[i] == COLUMN_ENGINE || columns[i] == COLUMN_VERDICT;
+    }
+    fill_rows(grid, report);
+    return 0;
+}
+
+void weir__grid_deinit(struct grid *grid)
+{
+    free(grid->rows);
+    memset(grid, 0, sizeof *grid);
+}
+
+void weir__grid_title(const struct report *report, char *text, size_t bytes)
+{
+    char work[128];
+    char slices[96];
+
+    if (strcmp(report->shape, "burst") == 0)
+        snprintf(work, sizeof work, "burst, %u requests a client", report->burst_requests);
+    else
+        snprintf(work, sizeof work, "%s loop", report->shape);
+    if (isnan(report->slice_s))
+        snprintf(slices, sizeof slices, "%u rounds", report->rounds);
+    else
+        snprintf(slices, sizeof slices, "%u rounds of %.3g s", report->rounds, report->slice_s);
+    snprintf(text, bytes, "%s, %s, %u-byte requests; %s; seed %" PRIu64 "%s", report->workload,
+             work, report->size, slices, report->seed, report->interrupted ? "; INTERRUPTED" : "");
+}

@@ -1,0 +1,52 @@
+/*
+ * A report as rows and columns of text, which the table, the Markdown and the HTML then dress.
+ * Built by report_grid.c from a struct report; knows nothing of terminals or tags.
+ */
+#ifndef WEIR_BENCH_REPORT_GRID_H
+#define WEIR_BENCH_REPORT_GRID_H
+
+#include "bench/report.h"
+
+enum {
+    GRID_COLUMNS_MAX = 12,
+    GRID_TEXT_BYTES = 64,
+};
+
+enum grid_row_kind {
+    GRID_FIGURES, /* one cell with its figures */
+    GRID_NOISE,   /* the A/A row of a group */
+    GRID_MESSAGE, /* conns and engine, then `message` across the rest */
+};
+
+struct grid_row {
+    enum grid_row_kind kind;
+    bool first_of_group;            /* a line may stand above it */
+    bool failed;                    /* a message that tells of a failure, not of a skip */
+    const struct report_cell *cell; /* NULL for GRID_NOISE */
+    char text[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
+    bool best[GRID_COLUMNS_MAX];
+    char message[640];
+};
+
+struct grid {
+    size_t column_count;
+    char headers[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
+    bool left[GRID_COLUMNS_MAX]; /* set left, not right */
+    struct grid_row *rows;
+    size_t row_count;
+};
+
+/* Fills `grid`. 0 or -ENOMEM. */
+int weir__grid_init(struct grid *grid, const struct report *report);
+void weir__grid_deinit(struct grid *grid);
+
+/* One line that says what was run: "echo, closed loop, 100-byte requests; 40 rounds of 0.10 s; seed
+ * 7". */
+void weir__grid_title(const struct report *report, char *text, size_t bytes);
+
+/* The footer's lines: host, limits, mitigations, features, noise, notes. Calls `line` with a
+ * heading ("host") and its text for each. */
+typedef void weir__footer_fn(void *argument, const char *heading, const char *text);
+void weir__footer_walk(const struct report *report, weir__footer_fn *line, void *argument);
+
+#endif

@@ -1,0 +1,67 @@
+/* The report as a GitHub-flavoured Markdown table with its footer as a list, for pull requests and
+ * notes. */
+#include "bench/report_grid.h"
+
+#include <errno.h>
+
+/* A bar would end the cell, and a newline the row; engine names and reasons come from outside. */
+static void put_escaped(FILE *out, const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '|' || *at == '*' || *at == '_' || *at == '<' || *at == '`' || *at == '\\')
+            fputc('\\', out);
+        fputc(*at == '\n' ? ' ' : *at, out);
+    }
+}
+
+static void put_row(FILE *out, const struct grid *grid, const struct grid_row *row)
+{
+    fputc('|', out);
+    for (size_t i = 0; i < grid->column_count; i++) {
+        const char *mark = row->best[i] ? "**" : "";
+
+        fprintf(out, " %s", mark);
+        put_escaped(out, row->kind == GRID_MESSAGE && i == 2 ? row->message : row->text[i]);
+        fprintf(out, "%s |", mark);
+    }
+    fputc('\n', out);
+}
+
+static void put_footer_line(void *argument, const char *heading, const char *text)
+{
+    FILE *out = argument;
+
+    fprintf(out, "- %s: ", heading);
+    put_escaped(out, text);
+    fputc('\n', out);
+}
+
+int weir__report_write_markdown(FILE *out, const struct report *report)
+{
+    char title[256];
+    struct grid grid;
+
+    if (weir__grid_init(&grid, report) < 0)
+        return -ENOMEM;
+    weir__grid_title(report, title, sizeof title);
+    fputs("**weir-bench**: ", out);
+    put_escaped(out, title);
+    fputs("\n\n|", out);
+    for (size_t i = 0; i < grid.column_count; i++) {
+        fputc(' ', out);
+        put_escaped(out, grid.headers[i]);
+        fputs(" |", out);
+    }
+    fputs("\n|", out);
+    for (size_t i = 0; i < grid.column_count; i++)
+        fputs(grid.left[i] ? " :-- |" : " --: |", out);
+    fputc('\n', out);
+    for (size_t i = 0; i < grid.row_count; i++)
+        put_row(out, &grid, &grid.rows[i]);
+    fputs("\nBold: best of its column and number of connections, or no worse beyond noise; "
+          "[95 % interval].\n\n",
+          out);
+    weir__footer_walk(report, put_footer_line, out);
+    weir__grid_deinit(&grid);
+    return ferror(out) ? -EIO : 0;
+}

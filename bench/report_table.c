@@ -1,0 +1,190 @@
+/*
+ * The table for people: aligned columns, units in the header, the best of each column and group
+ * marked. One glance tells the winner; the footer tells what it rests on.
+ */
+#include "bench/report_grid.h"
+
+#include <math.h>
+#include <string.h>
+
+#define BOLD_GREEN "\033[1;32m"
+#define RED        "\033[31m"
+#define DIM        "\033[2m"
+#define BOLD       "\033[1m"
+#define RESET      "\033[0m"
+
+struct style {
+    FILE *out;
+    bool colour;
+};
+
+static void put_padded(const struct style *style, const char *text, size_t width, bool left,
+                       const char *ansi)
+{
+    size_t length = strlen(text);
+    size_t pad = width > length ? width - length : 0;
+
+    if (!left)
+        fprintf(style->out, "%*s", (int)pad, "");
+    if (ansi != NULL && style->colour)
+        fprintf(style->out, "%s%s" RESET, ansi, text);
+    else
+        fputs(text, style->out);
+    if (left)
+        fprintf(style->out, "%*s", (int)pad, "");
+}
+
+static void measure_widths(const struct grid *grid, size_t widths[GRID_COLUMNS_MAX])
+{
+    for (size_t column = 0; column < grid->column_count; column++) {
+        widths[column] = strlen(grid->headers[column]);
+        for (size_t i = 0; i < grid->row_count; i++) {
+            size_t length = strlen(grid->rows[i].text[column]);
+            if (length > widths[column])
+                widths[column] = length;
+        }
+    }
+}
+
+static const char *verdict_colour(const struct grid_row *row)
+{
+    if (row->cell == NULL || !row->cell->has_ratio)
+        return NULL;
+    if (row->cell->verdict == VERDICT_FASTER)
+        return BOLD_GREEN;
+    return row->cell->verdict == VERDICT_SLOWER ? RED : NULL;
+}
+
+static void put_row(const struct style *style, const struct grid *grid, const struct grid_row *row,
+                    const size_t *widths)
+{
+    for (size_t i = 0; i < grid->column_count; i++) {
+        const char *ansi = row->kind == GRID_NOISE ? DIM : row->best[i] ? BOLD_GREEN : NULL;
+
+        if (row->kind == GRID_MESSAGE && i == 2) {
+            fputs("  ", style->out);
+            put_padded(style, row->message, 0, true, row->failed ? RED : DIM);
+            break;
+        }
+        if (i + 1 == grid->column_count && ansi == NULL)
+            ansi = verdict_colour(row);
+        /* The mark is there in colour, too: colour alone is lost in a copy, and on some eyes. */
+        fputs(i > 0 ? "  " : "", style->out);
+        bool last = i + 1 == grid->column_count;
+        put_padded(style, row->text[i], last ? 0 : widths[i], grid->left[i], ansi);
+        if (!last)
+            fputs(row->best[i] ? "*" : " ", style->out);
+    }
+    fputc('\n', style->out);
+}
+
+static void put_line(const struct style *style, const struct grid *grid, const size_t *widths)
+{
+    size_t total = 0;
+
+    for (size_t i = 0; i < grid->column_count; i++)
+        total += widths[i] + 3;
+    for (size_t i = 0; i + 3 < total; i++)
+        fputc('-', style->out);
+    fputc('\n', style->out);
+}
+
+static void put_headers(const struct style *style, const struct grid *grid, const size_t *widths)
+{
+    for (size_t i = 0; i < grid->column_count; i++) {
+        bool last = i + 1 == grid->column_count;
+
+        fputs(i > 0 ? "  " : "", style->out);
+        put_padded(style, grid->headers[i], last ? 0 : widths[i], grid->left[i], BOLD);
+        if (!last)
+            fputc(' ', style->out);
+    }
+    fputc('\n', style->out);
+}
+
+static void put_footer_line(void *argument, const char *heading, const char *text)
+{
+    const struct style *style = argument;
+
+    fprintf(style->out, "%-12s %s\n", heading, text);
+}
+
+static bool seen_before(const struct report *report, size_t index, bool by_engine)
+{
+    for (size_t i = 0; i < index; i++) {
+        const struct report_cell *a = &report->cells[i];
+        const struct report_cell *b = &report->cells[index];
+        if (by_engine ? strcmp(a->engine, b->engine) == 0 : a->conns == b->conns)
+            return true;
+    }
+    return false;
+}
+
+static void put_burst_cell(const struct style *style, const struct report *report,
+                           const char *engine, unsigned conns)
+{
+    char text[32] = "-";
+    bool best = false;
+
+    for (size_t i = 0; i < report->cell_count; i++) {
+        const struct report_cell *cell = &report->cells[i];
+        if (cell->conns != conns || strcmp(cell->engine, engine) != 0)
+            continue;
+        if (cell->measured && cell->failed == NULL && !isnan(cell->elapsed_ms.median)) {
+            snprintf(text, sizeof text, "%.1f", cell->elapsed_ms.median);
+            best = weir__report_is_best(report, cell, FIGURE_ELAPSED);
+        }
+    }
+    put_padded(style, text, 12, false, best ? BOLD_GREEN : NULL);
+    fputc(best ? '*' : ' ', style->out);
+}
+
+/* The burst's own view: engines down, clients across, elapsed milliseconds. */
+static void put_burst_matrix(const struct style *style, const struct report *report)
+{
+    fprintf(style->out, "\n%-32s", "elapsed ms, by clients at once");
+    for (size_t i = 0; i < report->cell_count; i++) {
+        if (!seen_before(report, i, false))
+            fprintf(style->out, "%12u ", report->cells[i].conns);
+    }
+    fputc('\n', style->out);
+    for (size_t i = 0; i < report->cell_count; i++) {
+        if (seen_before(report, i, true))
+            continue;
+        fprintf(style->out, "%-32s", report->cells[i].engine);
+        for (size_t j = 0; j < report->cell_count; j++) {
+            if (!seen_before(report, j, false))
+                put_burst_cell(style, report, report->cells[i].engine, report->cells[j].conns);
+        }
+        fputc('\n', style->out);
+    }
+}
+
+void weir__report_table(FILE *out, const struct report *report, bool colour)
+{
+    struct style style = {out, colour};
+    size_t widths[GRID_COLUMNS_MAX];
+    char title[256];
+    struct grid grid;
+
+    if (weir__grid_init(&grid, report) < 0) {
+        fputs("weir-bench: out of memory for the table\n", stderr);
+        return;
+    }
+    measure_widths(&grid, widths);
+    weir__grid_title(report, title, sizeof title);
+    fprintf(out, "%s\n\n", title);
+    put_headers(&style, &grid, widths);
+    for (size_t i = 0; i < grid.row_count; i++) {
+        if (grid.rows[i].first_of_group)
+            put_line(&style, &grid, widths);
+        put_row(&style, &grid, &grid.rows[i], widths);
+    }
+    put_line(&style, &grid, widths);
+    fputs("* best of its column, or no worse than the best beyond noise; [95 % interval]\n", out);
+    if (strcmp(report->shape, "burst") == 0)
+        put_burst_matrix(&style, report);
+    fputc('\n', out);
+    weir__footer_walk(report, put_footer_line, &style);
+    weir__grid_deinit(&grid);
+}
