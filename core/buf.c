@@ -14,7 +14,8 @@ int weir__buf_pool_init(struct weir__buf_pool *pool, uint32_t count, uint32_t bu
     *pool = (struct weir__buf_pool){0};
     if (count == 0 || count > 32767 || buf_bytes < 64 || buf_bytes > 1u << 26)
         return -EINVAL;
-    size_t stride = (buf_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE + SPREAD_LINES * CACHE_LINE;
+    size_t stride =
+        (buf_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE + SPREAD_LINES * CACHE_LINE;
     pool->memory_bytes = stride * count;
     pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

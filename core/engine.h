@@ -65,7 +65,8 @@ struct weir__engine_counters {
 struct weir__engine_ops {
     const char *name;
     const char *summary;              /* one line for --help */
-    const char *const *feature_names; /* NULL-terminated; bit i of the features masks; may be NULL */
+    /* NULL-terminated; bit i of the features masks; may be NULL */
+    const char *const *feature_names;
 
     /* Opens. On failure returns -errno and writes what failed, why and the cure to `why`
      * (one line, no newline). Must leave nothing behind then. */
@@ -75,9 +76,9 @@ struct weir__engine_ops {
     void (*close)(struct weir__engine *engine);
 
     /* Takes the op until its final completion. enum weir__submit_result or -EBUSY. One RECV-like
-     * (ACCEPT, RECV, POLL for input) and one SEND-like (CONNECT, SEND…) op per descriptor. A bad descriptor or argument is a
-     * completion (res = -EBADF), never a return value. The proactor may only queue it: the
-     * system call is wait(). */
+     * (ACCEPT, RECV, POLL for input) and one SEND-like (CONNECT, SEND…) op per descriptor. A bad
+     * descriptor or argument is a completion (res = -EBADF), never a return value. The proactor may
+     * only queue it: the system call is wait(). */
     int (*submit)(struct weir__engine *engine, struct weir__op *op);
     /* Asks for an early end of a HELD op. The op still completes, once, with -ECANCELED or its
      * real result; never from inside this call. A second cancel of the same op is allowed. */

@@ -32,7 +32,7 @@ enum weir__op_kind {
     WEIR__OP_FSYNC,     /* len = 1: data only                                                    */
     WEIR__OP_CLOSE,     /* no other op may be held on fd                                         */
     WEIR__OP_SHUTDOWN,  /* len = SHUT_RD, SHUT_WR, SHUT_RDWR                                     */
-    WEIR__OP_CALL,      /* run op->call(op->data) on a helper thread; no fd; res = what it returns */
+    WEIR__OP_CALL,      /* run op->call(op->data) on a helper thread; no fd; res = its result    */
     WEIR__OP_KINDS
 };
 
@@ -79,8 +79,10 @@ static_assert(sizeof(struct weir__op) == 48, "an op is part of every connection 
 
 static inline void weir__op_set_state(struct weir__op *op, enum weir__op_state to)
 {
-    assert(to == WEIR__OP_IDLE ? op->state != WEIR__OP_IDLE
-                               : op->state == (to == WEIR__OP_HELD ? WEIR__OP_IDLE : WEIR__OP_HELD));
+    if (to == WEIR__OP_IDLE)
+        assert(op->state != WEIR__OP_IDLE);
+    else
+        assert(op->state == (to == WEIR__OP_HELD ? WEIR__OP_IDLE : WEIR__OP_HELD));
     op->state = (uint8_t)to;
 }
 

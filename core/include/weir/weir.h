@@ -11,9 +11,10 @@
  *             weir_send(conn, &buf);
  *     }
  *
- * Words: a *loop* is one thread with one engine, its connections, timers and coroutines. A *task* is
- * a coroutine the loop runs. A *deadline* is an absolute time of weir_now_ns(); WEIR_FOREVER is none.
- * Calls return `>= 0` or `-errno`: -ETIME past a deadline, -ECANCELED when cancelled or stopping.
+ * Words: a *loop* is one thread with one engine, its connections, timers and coroutines. A *task*
+ * is a coroutine the loop runs. A *deadline* is an absolute time of weir_now_ns(); WEIR_FOREVER is
+ * none. Calls return `>= 0` or `-errno`: -ETIME past a deadline, -ECANCELED when cancelled or
+ * stopping.
  *
  * Threads: everything belongs to the loop's thread, except weir_loop_stop(), weir_post() and
  * weir_now_ns(). "In a task" means: called by a handler or a spawned function; such a call may
@@ -48,8 +49,8 @@ struct weir_loop_options {
     uint32_t conns_max;   /* connections at once; 0: what RLIMIT_NOFILE allows */
     uint32_t bufs;        /* lent buffers in the pool, at most 32767; 0: 1024 */
     uint32_t buf_bytes;   /* size of each; 0: 16384 */
-    uint32_t ring_bufs;   /* provided-buffer ring entries, a power of two; 0: the engine's default */
-    uint32_t unsent_max;  /* bytes handed over and unsent before a connection's sender waits; 0: 262144 */
+    uint32_t ring_bufs;   /* provided-buffer ring entries, a power of two; 0: engine's default */
+    uint32_t unsent_max;  /* bytes handed over and unsent at which a sender waits; 0: 262144 */
     uint32_t helpers_max; /* threads for blocking calls, started on demand; 0: 4 */
     uint32_t calls_max;   /* blocking calls queued before callers wait in line; 0: 1024 */
     uint64_t drain_ns;    /* after weir_loop_stop(): how long work in flight may take; 0: 5 s */
@@ -57,8 +58,8 @@ struct weir_loop_options {
 };
 
 /* Opens a loop on the calling thread, which is the one to run it. `options` may be NULL.
- * 0, or -errno with one line in `why` (what failed, why, the cure): -EINVAL for an unknown engine or
- * option, the engine's own error if a named one cannot run here. `auto` never fails for the lack
+ * 0, or -errno with one line in `why` (what failed, why, the cure): -EINVAL for an unknown engine
+ * or option, the engine's own error if a named one cannot run here. `auto` never fails for the lack
  * of io_uring: weir_loop_engine_note() says what it took and why. */
 int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *options, char *why,
                   size_t why_bytes);
@@ -71,8 +72,8 @@ void weir_loop_free(struct weir_loop *loop);
 int weir_loop_run(struct weir_loop *loop);
 
 /* Asks the loop to end: listeners close, idle connections close, a task that waits for input
- * gets -ECANCELED, everything else has drain_ns to finish, then is cancelled. Any thread, and from a
- * signal handler. Again: no effect. */
+ * gets -ECANCELED, everything else has drain_ns to finish, then is cancelled. Any thread, and from
+ * a signal handler. Again: no effect. */
 void weir_loop_stop(struct weir_loop *loop);
 /* Cancels everything at once; after weir_loop_stop(), loop's thread only. */
 void weir_loop_stop_now(struct weir_loop *loop);
@@ -81,7 +82,8 @@ void weir_loop_stop_now(struct weir_loop *loop);
 struct weir_loop *weir_loop_self(void);
 /* The engine in use, e.g. "uring". */
 const char *weir_loop_engine(const struct weir_loop *loop);
-/* How `auto` chose, e.g. "io_uring unavailable: EPERM, ...; using epoll"; "" if the engine was named. */
+/* How `auto` chose, e.g. "io_uring unavailable: EPERM, ...; using epoll"; "" if the engine was
+ * named. */
 const char *weir_loop_engine_note(const struct weir_loop *loop);
 /* What the engine was granted: names, comma separated; owned by the loop. */
 const char *weir_loop_features(const struct weir_loop *loop);
@@ -120,8 +122,8 @@ struct weir_coro_pool *weir_loop_coros(const struct weir_loop *loop);
 
 /* ---- from other threads ---------------------------------------------------------------------- */
 
-/* A message to a loop. The memory is the sender's until `fn` runs on the loop's thread; `fn` may free
- * it. `fn` must not wait: it spawns a task if it has to. */
+/* A message to a loop. The memory is the sender's until `fn` runs on the loop's thread; `fn` may
+ * free it. `fn` must not wait: it spawns a task if it has to. */
 struct weir_post {
     void (*fn)(struct weir_post *post);
     struct weir_post *next; /* weir's own */
@@ -134,9 +136,10 @@ int weir_post(struct weir_loop *loop, struct weir_post *post);
 
 typedef void weir_task_fn(void *argument);
 
-/* Starts fn(argument) as a task; it runs from the loop's next step, not inside this call. The loop's
- * thread. With `task` not NULL the task must be joined once; with NULL it is detached. The name and
- * place show in reports. 0, -ENOMEM, -EAGAIN (out of stacks), -ECANCELED (the loop is ending). */
+/* Starts fn(argument) as a task; it runs from the loop's next step, not inside this call. The
+ * loop's thread. With `task` not NULL the task must be joined once; with NULL it is detached. The
+ * name and place show in reports. 0, -ENOMEM, -EAGAIN (out of stacks), -ECANCELED (the loop is
+ * ending). */
 int weir_spawn_at(struct weir_loop *loop, struct weir_task **task, weir_task_fn *fn, void *argument,
                   const char *name, const char *place);
 #define WEIR_STRING_(x) #x
@@ -169,8 +172,8 @@ int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_n
 /* Serves one connection. per=connection: called once, returning closes it. per=burst: called
  * whenever input has come, on a coroutine lent for that time; it returns when weir_recv() says
  * -EAGAIN, and the connection stays; what must outlive the burst is in weir_conn_state(). In both:
- * after weir_recv() returned 0 or another error, or after weir_conn_close(), returning closes it, once all
- * that was handed over is sent. The loop `while (weir_recv(…) > 0)` is right for both. */
+ * after weir_recv() returned 0 or another error, or after weir_conn_close(), returning closes it,
+ * once all that was handed over is sent. The loop `while (weir_recv(…) > 0)` is right for both. */
 typedef void weir_handler_fn(struct weir_conn *conn, void *argument);
 
 struct weir_listen_options {
@@ -181,13 +184,14 @@ struct weir_listen_options {
     int reuseport;         /* several listeners share the port */
     const char *congestion; /* TCP_CONGESTION of the sockets; NULL: the system's */
     size_t state_bytes;    /* per connection, zeroed at accept: weir_conn_state() */
-    void (*closed)(struct weir_conn *conn, void *argument); /* last call for a connection; may be NULL; must not wait */
+    /* The last call for a connection; may be NULL; must not wait. */
+    void (*closed)(struct weir_conn *conn, void *argument);
     weir_handler_fn *handler;
     void *argument;
 };
 
-/* Listens and serves. The options are copied. TCP_NODELAY is set. 0; -EADDRINUSE, -EACCES, -EINVAL…,
- * with one line in `why`. */
+/* Listens and serves. The options are copied. TCP_NODELAY is set. 0; -EADDRINUSE, -EACCES,
+ * -EINVAL…, with one line in `why`. */
 int weir_listen(struct weir_loop *loop, struct weir_listener **listener,
                 const struct weir_listen_options *options, char *why, size_t why_bytes);
 /* Stops accepting and frees the listener; its connections live on. */
@@ -213,18 +217,19 @@ int weir_recv(struct weir_conn *conn, struct weir_buf *buf);
 /* The same, but waits in both modes, until the deadline: -ETIME. */
 int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns);
 
-/* Hands the buffer over: the call returns at once, the bytes leave with all sends of this turn, in the
- * order of the calls, all of them or the connection fails; that failure shows at its next call. *buf
- * holds none afterwards, whatever is returned. It waits only while more than unsent_max is unsent.
- * In a task. The number of bytes, or -errno. */
+/* Hands the buffer over: the call returns at once, the bytes leave with all sends of this turn, in
+ * the order of the calls, all of them or the connection fails; that failure shows at its next call.
+ * *buf holds none afterwards, whatever is returned. It waits only while more than unsent_max is
+ * unsent. In a task. The number of bytes, or -errno. */
 int weir_send(struct weir_conn *conn, struct weir_buf *buf);
-/* Sends `bytes` bytes after all handed over before, and waits until the kernel has them all; the memory
- * stays the caller's. In a task. `bytes`, or -errno (then an unknown part was sent: close). */
+/* Sends `bytes` bytes after all handed over before, and waits until the kernel has them all; the
+ * memory stays the caller's. In a task. `bytes`, or -errno (an unknown part was sent: close). */
 int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes);
-int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes, uint64_t deadline_ns);
+int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
+                        uint64_t deadline_ns);
 
-/* An empty buffer of weir_buf_bytes() from the pool, to fill and send: 0. Waits in a task while all are
- * lent; hold none while you wait. -ETIME, -ECANCELED. */
+/* An empty buffer of weir_buf_bytes() from the pool, to fill and send: 0. Waits in a task while all
+ * are lent; hold none while you wait. -ETIME, -ECANCELED. */
 int weir_buf_get(struct weir_loop *loop, struct weir_buf *buf, uint64_t deadline_ns);
 /* Returns a buffer unsent; one that holds none is allowed. */
 void weir_buf_put(struct weir_loop *loop, struct weir_buf *buf);
@@ -257,7 +262,8 @@ struct weir_conn *weir_conn_find(struct weir_loop *loop, uint64_t id);
 /* Waits in a task until a descriptor that is not weir's is ready: `events` as poll(2). The ready
  * events (> 0), or -errno. */
 int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns);
-/* pread/pwrite in a task, by the engine or a helper thread; offset -1: the file's own. May be short. */
+/* pread/pwrite in a task, by the engine or a helper thread; offset -1: the file's own. May be
+ * short. */
 int64_t weir_file_read(struct weir_loop *loop, int fd, void *data, uint32_t bytes, int64_t offset);
 int64_t weir_file_write(struct weir_loop *loop, int fd, const void *data, uint32_t bytes,
                         int64_t offset);
