@@ -29,8 +29,8 @@ machine() {
     rm -rf "${scratch:?}/bin" "${scratch:?}/build"
     mkdir "$scratch/bin"
     : >"$scratch/called"
-    for tool in sh env awk sed cat tr sort head tail dirname basename readlink mktemp rm mkdir grep \
-        printf expr date chmod; do
+    for tool in sh env awk sed cat tr sort head tail dirname basename readlink mktemp rm mkdir \
+        grep printf expr date chmod; do
         path=$(command -v "$tool") && ln -s "$path" "$scratch/bin/$tool" 2>/dev/null
     done
     script id "echo $2"
@@ -125,7 +125,7 @@ expected_of() {
     apt-get) echo "apt-get install -y --no-install-recommends gcc libc6-dev meson ninja-build" ;;
     dnf) echo "dnf install -y --setopt=install_weak_deps=False gcc meson ninja-build" ;;
     pacman) echo "pacman -S --needed --noconfirm gcc meson ninja pkgconf liburing jansson" ;;
-    apk) echo "apk add --no-progress gcc musl-dev linux-headers meson samurai pkgconf liburing-dev" ;;
+    apk) echo "apk add --no-progress gcc musl-dev linux-headers meson samurai pkgconf" ;;
     esac
 }
 
@@ -162,7 +162,8 @@ check "without root, sudo or doas: installs nothing" called_no_install
 
 script sudo "echo \"sudo \$*\" >>'$scratch/called'; [ \"\$1\" != -n ] || shift; exec \"\$@\""
 install build
-check "not root: goes through sudo" installed_with "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install"
+check "not root: goes through sudo" installed_with \
+    "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install"
 
 forget
 machine apk 1000
