@@ -24,6 +24,7 @@ struct weir__buf {
     uint32_t index;         /* in pool->bufs, 1-based; also the kernel's buffer id */
     struct weir__buf *next; /* free list, or a connection's receive or send queue */
     uint8_t *base;
+    void *owner;  /* core's: the connection whose send this is the head of */
     uint8_t lent; /* out of the free list */
 };
 
@@ -34,6 +35,7 @@ struct weir__buf_pool {
     uint32_t count;
     uint32_t buf_bytes; /* usable bytes of each */
     uint32_t free_count;
+    uint64_t puts; /* ever returned: a change says that a starved receive is worth another try */
     struct weir__buf *free; /* LIFO */
 };
 
@@ -65,6 +67,7 @@ static inline void weir__buf_put(struct weir__buf_pool *pool, struct weir__buf *
     buf->next = pool->free;
     pool->free = buf;
     pool->free_count++;
+    pool->puts++;
 }
 
 #endif

@@ -32,6 +32,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WEIR_FOREVER UINT64_MAX
 
@@ -270,6 +271,7 @@ int64_t weir_file_write(struct weir_loop *loop, int fd, const void *data, uint32
 /* fsync, or fdatasync. 0 or -errno. */
 int weir_file_sync(struct weir_loop *loop, int fd, int data_only);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

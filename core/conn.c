@@ -1,0 +1,223 @@
+/*
+ * Connections: slots, numbers, and how they close.
+ *
+ * Closing is a few steps, each begun when the one before has ended (close(2) cancels nothing, so a
+ * descriptor is closed only when the engine holds no op on it, and the slot is free only then):
+ *   1. no more user code; the receive is cancelled, received buffers go back;
+ *   2. what was handed over is sent (or, aborting, cancelled and dropped);
+ *   3. the descriptor is closed, with the receive's op, idle by now;
+ *   4. the slot's generation goes up, and it may be another connection's.
+ */
+#include "core/loop.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+enum { LINGER_NS = 1000000000 /* how often lingering connections are looked at */ };
+
+struct weir_conn *weir__conn_at(struct weir_loop *loop, uint32_t index)
+{
+    return weir__slab_at(&loop->conn_slab, index);
+}
+
+static int take_state(struct weir_conn *conn, struct weir_listener *listener)
+{
+    conn->state = NULL;
+    if (!listener || !listener->state_bytes)
+        return 0;
+    conn->state = weir__slab_get(&listener->states, &conn->state_index);
+    if (!conn->state)
+        return -ENOMEM;
+    __builtin_memset(conn->state, 0, listener->state_bytes);
+    return 0;
+}
+
+struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd)
+{
+    uint32_t index;
+    struct weir_conn *conn = weir__slab_get(&loop->conn_slab, &index);
+
+    if (!conn)
+        return NULL;
+    if (take_state(conn, listener)) {
+        weir__slab_put(&loop->conn_slab, index);
+        return NULL;
+    }
+    *conn = (struct weir_conn){.loop = loop,
+                               .listener = listener,
+                               .state = conn->state,
+                               .state_index = conn->state_index,
+                               .flags = CONN_OPEN,
+                               .index = index,
+                               .generation = conn->generation,
+                               .rx.fd = fd};
+    loop->conn_count++;
+    if (listener)
+        listener->conns++;
+    return conn;
+}
+
+static void conn_free(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir_listener *listener = conn->listener;
+
+    assert(!conn->rx_head && !conn->tx_head && !conn->tx_flight && !conn->task);
+    if (listener && listener->closed)
+        listener->closed(conn, listener->argument);
+    if (conn->state)
+        weir__slab_put(&listener->states, conn->state_index);
+    conn->flags = 0;
+    conn->generation++;
+    loop->conn_count--;
+    loop->stats.closed++;
+    weir__slab_put(&loop->conn_slab, conn->index);
+    if (listener)
+        weir__listener_conn_gone(listener);
+    weir__listeners_resume(loop);
+}
+
+static void close_done(struct weir__op *op)
+{
+    conn_free(weir__container(op, struct weir_conn, rx));
+}
+
+/* With SO_LINGER of 0, close(2) resets: what is unsent is dropped and no TIME_WAIT is left. */
+static void ask_for_reset(int fd)
+{
+    struct linger reset = {.l_onoff = 1};
+
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+static void close_descriptor(struct weir_conn *conn)
+{
+    if (conn->flags & CONN_ABORT)
+        ask_for_reset(conn->rx.fd);
+    conn->rx = (struct weir__op){
+        .kind = WEIR__OP_CLOSE, .fd = conn->rx.fd, .done = close_done};
+    if (weir__submit(conn->loop, &conn->rx) == WEIR__DONE)
+        conn_free(conn);
+}
+
+static void linger(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    if (conn->flags & CONN_LINGERING)
+        return;
+    conn->flags |= CONN_LINGERING;
+    loop->lingering++;
+    if (!weir__timer_armed(&loop->linger_timer))
+        weir__timer_arm(&loop->wheel, &loop->linger_timer, loop->now_ns + LINGER_NS);
+}
+
+void weir__conn_close_step(struct weir_conn *conn)
+{
+    assert(conn->flags & CONN_CLOSING);
+    /* Queues of the loop may hold it by index: they drop it when they come to it. */
+    if (conn->rx.kind == WEIR__OP_CLOSE || conn->flags & (CONN_READY | CONN_STARVED))
+        return;
+    if (conn->flags & CONN_ABORT || conn->error)
+        weir__conn_drop_unsent(conn);
+    if (weir__conn_unsent(conn)) {
+        linger(conn);
+        return;
+    }
+    if (conn->rx.state != WEIR__OP_IDLE || conn->flags & CONN_TX_LISTED)
+        return;
+    if (conn->flags & CONN_LINGERING)
+        conn->loop->lingering--;
+    close_descriptor(conn);
+}
+
+void weir__conn_close(struct weir_conn *conn)
+{
+    assert(!(conn->flags & (CONN_CLOSING | CONN_RECEIVING | CONN_DRAINING)));
+    conn->flags = (uint16_t)((conn->flags & ~CONN_RUNNING) | CONN_CLOSING);
+    conn->task = NULL;
+    weir__conn_drop_received(conn);
+    if (conn->rx.state == WEIR__OP_HELD)
+        weir__cancel(conn->loop, &conn->rx);
+    weir__conn_close_step(conn);
+}
+
+void weir__conns_linger(struct weir_loop *loop, bool all)
+{
+    uint32_t size = weir__slab_size(&loop->conn_slab);
+
+    for (uint32_t i = 0; i < size && loop->lingering; i++) {
+        struct weir_conn *conn = weir__conn_at(loop, i);
+        if (!(conn->flags & CONN_OPEN) || !(conn->flags & CONN_LINGERING))
+            continue;
+        /* A connection that sent nothing since the last look is given up. */
+        bool stuck = conn->budget == WEIR__LINGER_LOOKS;
+        if (!all && !stuck) {
+            conn->budget++;
+            continue;
+        }
+        conn->flags |= CONN_ABORT;
+        weir__conn_close_step(conn);
+    }
+    if (loop->lingering && !weir__timer_armed(&loop->linger_timer))
+        weir__timer_arm(&loop->wheel, &loop->linger_timer, loop->now_ns + LINGER_NS);
+}
+
+void weir__conn_stop(struct weir_conn *conn)
+{
+    if (conn->flags & (CONN_CLOSING | CONN_READY))
+        return;
+    if (conn->flags & CONN_RECEIVING)
+        conn->task->unwait(conn->task, -ECANCELED);
+    else if (!(conn->flags & CONN_RUNNING))
+        weir__conn_close(conn);
+}
+
+/* ---- public ---------------------------------------------------------------------------------- */
+
+void weir_conn_close(struct weir_conn *conn)
+{
+    if (conn->flags & CONN_OWNED) {
+        assert(!conn->task && "weir_conn_close: a task still waits for this connection");
+        weir__conn_close(conn);
+    } else {
+        conn->flags |= CONN_FINISHED | CONN_ENDED;
+    }
+}
+
+void weir_conn_abort(struct weir_conn *conn)
+{
+    conn->flags |= CONN_ABORT;
+    weir_conn_close(conn);
+}
+
+void *weir_conn_state(struct weir_conn *conn)
+{
+    return conn->state;
+}
+
+int weir_conn_fd(const struct weir_conn *conn)
+{
+    return conn->rx.fd;
+}
+
+struct weir_loop *weir_conn_loop(const struct weir_conn *conn)
+{
+    return conn->loop;
+}
+
+uint64_t weir_conn_id(const struct weir_conn *conn)
+{
+    return (uint64_t)conn->generation << 32 | conn->index;
+}
+
+struct weir_conn *weir_conn_find(struct weir_loop *loop, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+
+    if (index >= weir__slab_size(&loop->conn_slab))
+        return NULL;
+    struct weir_conn *conn = weir__conn_at(loop, index);
+    bool open = (conn->flags & (CONN_OPEN | CONN_CLOSING)) == CONN_OPEN;
+    return open && conn->generation == id >> 32 ? conn : NULL;
+}

@@ -1,0 +1,268 @@
+/* Listening and accepting. When a descriptor, a slot or memory is lacking, accepting pauses: the peers
+ * wait in the backlog; it goes on when a connection closes, or a tenth of a second later. */
+#include "core/loop.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PAUSE_NS = 100000000 };
+
+static void accept_arm(struct weir_listener *listener);
+
+static void pause_accept(struct weir_listener *listener)
+{
+    struct weir_loop *loop = listener->loop;
+
+    listener->paused = true;
+    loop->stats.accept_pauses++;
+    if (!weir__timer_armed(&loop->accept_timer))
+        weir__timer_arm(&loop->wheel, &loop->accept_timer, loop->now_ns + PAUSE_NS);
+}
+
+static void accepted(struct weir_listener *listener, int fd)
+{
+    struct weir_loop *loop = listener->loop;
+    struct weir_conn *conn = loop->stopping ? NULL : weir__conn_new(loop, listener, fd);
+
+    if (!conn) {
+        close(fd);
+        return;
+    }
+    loop->stats.accepted++;
+    weir__conn_serve(conn);
+}
+
+/* These say something of one peer, or of nothing: the next accept may well work. */
+static bool is_passing(int error)
+{
+    return error == -ECONNABORTED || error == -EINTR || error == -EAGAIN || error == -EPROTO ||
+           error == -EPERM || error == -ENETDOWN || error == -EHOSTUNREACH || error == -ENETUNREACH;
+}
+
+static void take_accepted(struct weir_listener *listener)
+{
+    struct weir_loop *loop = listener->loop;
+    struct weir__op *op = &listener->accept;
+
+    if (op->res >= 0)
+        accepted(listener, op->res);
+    else if (op->res != -ECANCELED && !is_passing(op->res))
+        pause_accept(listener);
+    if (loop->conn_count >= loop->conns_max && !listener->paused) {
+        pause_accept(listener);
+        if (op->state == WEIR__OP_HELD)
+            weir__cancel(loop, op);
+    }
+}
+
+static void listener_free_if_gone(struct weir_listener *listener)
+{
+    struct weir_listener **link = &listener->loop->listeners;
+
+    if (!listener->closing || listener->accept.state != WEIR__OP_IDLE || listener->conns)
+        return;
+    while (*link != listener)
+        link = &(*link)->next;
+    *link = listener->next;
+    weir__slab_deinit(&listener->states);
+    free(listener);
+}
+
+static void close_descriptor(struct weir_listener *listener)
+{
+    close(listener->accept.fd);
+    listener->accept.fd = -1;
+    listener->loop->open_listeners--;
+    listener_free_if_gone(listener);
+}
+
+static void accept_done(struct weir__op *op)
+{
+    struct weir_listener *listener = weir__container(op, struct weir_listener, accept);
+
+    take_accepted(listener);
+    if (op->state != WEIR__OP_IDLE)
+        return;
+    if (listener->closing)
+        close_descriptor(listener);
+    else
+        accept_arm(listener);
+}
+
+static void accept_arm(struct weir_listener *listener)
+{
+    struct weir__op *op = &listener->accept;
+
+    while (!listener->paused && op->state == WEIR__OP_IDLE) {
+        op->kind = WEIR__OP_ACCEPT;
+        op->flags = WEIR__OP_MULTISHOT;
+        op->done = accept_done;
+        if (weir__submit(listener->loop, op) == WEIR__QUEUED)
+            return;
+        take_accepted(listener);
+    }
+}
+
+void weir__listeners_resume(struct weir_loop *loop)
+{
+    if (loop->conn_count >= loop->conns_max)
+        return;
+    for (struct weir_listener *listener = loop->listeners; listener; listener = listener->next) {
+        if (!listener->paused || listener->closing)
+            continue;
+        listener->paused = false;
+        accept_arm(listener); /* where the cancel has not ended yet, accept_done() does it */
+    }
+}
+
+void weir__listener_conn_gone(struct weir_listener *listener)
+{
+    listener->conns--;
+    listener_free_if_gone(listener);
+}
+
+void weir_listener_close(struct weir_listener *listener)
+{
+    if (listener->closing)
+        return;
+    listener->closing = true;
+    if (listener->accept.state == WEIR__OP_IDLE)
+        close_descriptor(listener);
+    else if (listener->accept.state == WEIR__OP_HELD)
+        weir__cancel(listener->loop, &listener->accept);
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static int explain(char *why, size_t why_bytes, const char *what, const char *address, unsigned port,
+                   int error, const char *cure)
+{
+    snprintf(why, why_bytes, "%s %s:%u: %s%s%s", what, address, port, strerror(error),
+             *cure ? "; " : "", cure);
+    return -error;
+}
+
+static const char *bind_cure(int error)
+{
+    switch (error) {
+    case EADDRINUSE:
+        return "another program listens there: end it, or take port 0 for a free one";
+    case EADDRNOTAVAIL:
+        return "no interface of this machine has that address";
+    case EACCES:
+        return "ports below 1024 need privileges: take a higher one";
+    case EMFILE:
+        return "raise the limit of open files (ulimit -n)";
+    default:
+        return "";
+    }
+}
+
+static int parse_address(const char *text, uint16_t port, struct sockaddr_storage *address,
+                         socklen_t *bytes)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
+
+    memset(address, 0, sizeof *address);
+    if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(port);
+        *bytes = sizeof *v4;
+        return 0;
+    }
+    if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(port);
+        *bytes = sizeof *v6;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+/* Connections inherit these from the listening socket, which saves two calls at each accept. */
+static int set_options(int fd, const struct weir_listen_options *options)
+{
+    int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on))
+        return errno;
+    if (options->reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on))
+        return errno;
+    if (options->congestion && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options->congestion,
+                                          (socklen_t)strlen(options->congestion)))
+        return errno;
+    return 0;
+}
+
+static int open_socket(const struct weir_listen_options *options, char *why, size_t why_bytes)
+{
+    const char *text = options->address ? options->address : "127.0.0.1";
+    struct sockaddr_storage address;
+    socklen_t bytes;
+    int error;
+
+    if (parse_address(text, options->port, &address, &bytes))
+        return explain(why, why_bytes, "listen on", text, options->port, EINVAL,
+                       "give a numeric IPv4 or IPv6 address");
+    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return explain(why, why_bytes, "socket for", text, options->port, errno, bind_cure(errno));
+    error = set_options(fd, options);
+    if (error) {
+        close(fd);
+        return explain(why, why_bytes, "socket options for", text, options->port, error, "");
+    }
+    if (bind(fd, (struct sockaddr *)&address, bytes) ||
+        listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN)) {
+        error = errno;
+        close(fd);
+        return explain(why, why_bytes, "listen on", text, options->port, error, bind_cure(error));
+    }
+    return fd;
+}
+
+int weir_listen(struct weir_loop *loop, struct weir_listener **out,
+                const struct weir_listen_options *options, char *why, size_t why_bytes)
+{
+    assert(options->handler);
+    int fd = options->fd > 0 ? options->fd : open_socket(options, why, why_bytes);
+    if (fd < 0)
+        return fd;
+    struct weir_listener *listener = calloc(1, sizeof *listener);
+    if (!listener || loop->stopping) {
+        free(listener);
+        close(fd);
+        snprintf(why, why_bytes, "%s", listener ? "the loop is stopping" : "out of memory");
+        return listener ? -ECANCELED : -ENOMEM;
+    }
+    listener->loop = loop;
+    listener->handler = options->handler;
+    listener->argument = options->argument;
+    listener->closed = options->closed;
+    listener->state_bytes = options->state_bytes;
+    weir__slab_init(&listener->states, options->state_bytes);
+    listener->accept.fd = fd;
+    listener->next = loop->listeners;
+    loop->listeners = listener;
+    loop->open_listeners++;
+    accept_arm(listener);
+    *out = listener;
+    return 0;
+}
+
+int weir_listener_address(const struct weir_listener *listener, struct sockaddr_storage *address,
+                          socklen_t *address_bytes)
+{
+    *address_bytes = sizeof *address;
+    if (getsockname(listener->accept.fd, (struct sockaddr *)address, address_bytes))
+        return -errno;
+    return 0;
+}

@@ -1,0 +1,462 @@
+/* The loop: opening an engine, the turn, stopping. See core/loop.h for who does what. */
+#include "core/loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "core/spec.h"
+
+static __thread struct weir_loop *running_loop;
+
+uint64_t weir_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---- ops ------------------------------------------------------------------------------------- */
+
+static int submit_once(struct weir_loop *loop, struct weir__op *op)
+{
+    if (op->kind == WEIR__OP_CALL)
+        return weir__helpers_submit(&loop->helpers, op);
+    return loop->ops->submit(loop->engine, op);
+}
+
+static void refuse(struct weir_loop *loop, struct weir__op *op)
+{
+    weir__op_set_state(op, WEIR__OP_HELD); /* by us, for now */
+    op->engine_bits = WEIR__REFUSED;
+    op->next = NULL;
+    if (loop->refused_tail)
+        loop->refused_tail->next = op;
+    else
+        loop->refused_head = op;
+    loop->refused_tail = op;
+}
+
+int weir__submit(struct weir_loop *loop, struct weir__op *op)
+{
+    assert(op->state == WEIR__OP_IDLE);
+    op->engine_bits = 0;
+    /* Behind those that wait already, or a connection's ops could overtake each other. */
+    int res = loop->refused_head ? -EBUSY : submit_once(loop, op);
+    if (res == WEIR__DONE || res == WEIR__QUEUED)
+        return res;
+    if (res == -EBUSY) {
+        refuse(loop, op);
+        return WEIR__QUEUED;
+    }
+    op->res = res;
+    return WEIR__DONE;
+}
+
+void weir__refused_retry(struct weir_loop *loop)
+{
+    struct weir__op *op = loop->refused_head, *next;
+
+    loop->refused_head = loop->refused_tail = NULL;
+    for (; op; op = next) {
+        next = op->next;
+        weir__op_set_state(op, WEIR__OP_IDLE);
+        if (weir__submit(loop, op) != WEIR__DONE)
+            continue;
+        weir__op_set_state(op, WEIR__OP_HELD);
+        weir__op_complete(op, op->res, 0);
+    }
+}
+
+static bool take_from_refused(struct weir_loop *loop, struct weir__op *op)
+{
+    struct weir__op **link, *before = NULL;
+
+    for (link = &loop->refused_head; *link; before = *link, link = &(*link)->next) {
+        if (*link != op)
+            continue;
+        *link = op->next;
+        if (loop->refused_tail == op)
+            loop->refused_tail = before;
+        return true;
+    }
+    return false;
+}
+
+void weir__cancel(struct weir_loop *loop, struct weir__op *op)
+{
+    if (op->state != WEIR__OP_HELD)
+        return;
+    if (op->engine_bits == WEIR__REFUSED && take_from_refused(loop, op)) {
+        weir__op_complete(op, -ECANCELED, 0);
+    } else if (op->kind == WEIR__OP_CALL) {
+        weir__op_set_state(op, WEIR__OP_CANCELLING);
+        weir__helpers_cancel(&loop->helpers, op);
+    } else {
+        loop->ops->cancel(loop->engine, op);
+    }
+}
+
+static int env_call_submit(struct weir__engine_env *env, struct weir__op *op)
+{
+    return weir__helpers_submit(&weir__container(env, struct weir_loop, env)->helpers, op);
+}
+
+static int env_call_cancel(struct weir__engine_env *env, struct weir__op *op)
+{
+    return weir__helpers_cancel(&weir__container(env, struct weir_loop, env)->helpers, op);
+}
+
+/* On a helper thread. */
+static int calls_finished(void *argument)
+{
+    weir__loop_wake(argument);
+    return 0;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+static uint32_t conns_allowed(void)
+{
+    struct rlimit limit;
+    uint32_t own = 64; /* descriptors that are not connections */
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur > UINT32_MAX)
+        return 1u << 20;
+    return limit.rlim_cur > 2 * own ? (uint32_t)limit.rlim_cur - own : own;
+}
+
+static int open_auto(struct weir_loop *loop, struct weir__engine_options *options, char *why,
+                     size_t why_bytes)
+{
+    int error = -ENOSYS;
+
+    for (size_t i = 0; weir__engine_table[i]; i++) {
+        char reason[192] = "";
+        loop->ops = weir__engine_table[i];
+        error = loop->ops->open(&loop->engine, &loop->env, options, reason, sizeof reason);
+        if (!error) {
+            size_t used = strlen(loop->note);
+            snprintf(loop->note + used, sizeof loop->note - used, "using %s", loop->ops->name);
+            return 0;
+        }
+        size_t used = strlen(loop->note);
+        snprintf(loop->note + used, sizeof loop->note - used, "%s unavailable: %s; ",
+                 loop->ops->name, reason);
+    }
+    snprintf(why, why_bytes, "no engine works here: %s", loop->note);
+    return error;
+}
+
+static int open_engine(struct weir_loop *loop, const struct weir_loop_options *options, char *why,
+                       size_t why_bytes)
+{
+    struct weir__spec spec;
+    int error = weir__spec_parse(&spec, options->engine, why, why_bytes);
+
+    if (error)
+        return error;
+    loop->per_burst = !spec.per_connection;
+    spec.options.conns_max = loop->conns_max;
+    if (options->ring_bufs)
+        spec.options.ring_bufs = options->ring_bufs;
+    loop->ops = spec.ops;
+    error = spec.ops ? spec.ops->open(&loop->engine, &loop->env, &spec.options, why, why_bytes)
+                     : open_auto(loop, &spec.options, why, why_bytes);
+    if (error)
+        return error;
+    weir__spec_features(loop->ops, loop->ops->features(loop->engine), loop->features,
+                        sizeof loop->features);
+    return 0;
+}
+
+static void accept_again(struct weir__timer *timer)
+{
+    weir__listeners_resume(weir__container(timer, struct weir_loop, accept_timer));
+}
+
+static void stop_deadline(struct weir__timer *timer)
+{
+    weir_loop_stop_now(weir__container(timer, struct weir_loop, stop_timer));
+}
+
+static void linger_look(struct weir__timer *timer)
+{
+    weir__conns_linger(weir__container(timer, struct weir_loop, linger_timer), false);
+}
+
+static uint16_t share_of(uint32_t bufs, uint32_t part)
+{
+    return (uint16_t)(bufs / part > 2 ? bufs / part : 2);
+}
+
+static void set_limits(struct weir_loop *loop, const struct weir_loop_options *options)
+{
+    loop->conns_max = or_default(options->conns_max, conns_allowed());
+    loop->unsent_max = or_default(options->unsent_max, 256 * 1024);
+    loop->drain_ns = options->drain_ns ? options->drain_ns : UINT64_C(5000000000);
+    /* No connection alone may hold the pool: a quarter of it unsent, an eighth unread. */
+    loop->rx_bufs_max = share_of(loop->bufs.count, 8);
+    loop->tx_bufs_max = share_of(loop->bufs.count, 4);
+}
+
+static int loop_init(struct weir_loop *loop, const struct weir_loop_options *options, char *why,
+                     size_t why_bytes)
+{
+    int error = weir__buf_pool_init(&loop->bufs, or_default(options->bufs, 1024),
+                                    or_default(options->buf_bytes, 16384));
+    if (error) {
+        snprintf(why, why_bytes, "lent buffers: %s; bufs is 1 to 32767, buf_bytes 64 to 64 Mi",
+                 strerror(-error));
+        return error;
+    }
+    error = weir_coro_pool_new(&loop->coros, options->coro);
+    if (error) {
+        snprintf(why, why_bytes, "stack pool: %s", strerror(-error));
+        return error;
+    }
+    error = weir__helpers_init(&loop->helpers, or_default(options->helpers_max, 4),
+                               or_default(options->calls_max, 1024), calls_finished, loop);
+    if (error) {
+        snprintf(why, why_bytes, "helper threads: %s", strerror(-error));
+        return error;
+    }
+    weir__slab_init(&loop->conn_slab, sizeof(struct weir_conn));
+    weir__slab_init(&loop->task_slab, sizeof(struct weir_task));
+    set_limits(loop, options);
+    loop->env = (struct weir__engine_env){
+        .bufs = &loop->bufs, .call_submit = env_call_submit, .call_cancel = env_call_cancel};
+    loop->accept_timer.fire = accept_again;
+    loop->stop_timer.fire = stop_deadline;
+    loop->linger_timer.fire = linger_look;
+    loop->now_ns = weir_now_ns();
+    weir__wheel_init(&loop->wheel, loop->now_ns);
+    return open_engine(loop, options, why, why_bytes);
+}
+
+static void loop_deinit(struct weir_loop *loop)
+{
+    if (loop->engine)
+        loop->ops->close(loop->engine);
+    weir__helpers_deinit(&loop->helpers);
+    weir__slab_deinit(&loop->conn_slab);
+    weir__slab_deinit(&loop->task_slab);
+    weir_coro_pool_free(loop->coros);
+    weir__buf_pool_deinit(&loop->bufs);
+    free(loop);
+}
+
+int weir_loop_new(struct weir_loop **out, const struct weir_loop_options *options, char *why,
+                  size_t why_bytes)
+{
+    static const struct weir_loop_options defaults;
+    struct weir_loop *loop = calloc(1, sizeof *loop);
+
+    *out = NULL;
+    if (!loop) {
+        snprintf(why, why_bytes, "out of memory");
+        return -ENOMEM;
+    }
+    int error = loop_init(loop, options ? options : &defaults, why, why_bytes);
+    if (error) {
+        loop_deinit(loop);
+        return error;
+    }
+    *out = loop;
+    return 0;
+}
+
+/* ---- the turn -------------------------------------------------------------------------------- */
+
+/* Runs the tasks that are runnable now; those that become so meanwhile wait for the next turn. */
+static void run_tasks(struct weir_loop *loop)
+{
+    struct weir_task *task = loop->run_head, *next;
+
+    loop->run_head = loop->run_tail = NULL;
+    for (; task; task = next) {
+        next = task->next;
+        if (next)
+            weir_coro_prefetch(next->coro);
+        weir__task_resume(task);
+    }
+}
+
+static bool has_work(struct weir_loop *loop)
+{
+    return loop->run_head || loop->ready.head || loop->tx_conns.head;
+}
+
+static uint64_t wait_deadline(struct weir_loop *loop)
+{
+    if (has_work(loop))
+        return 0;
+    uint64_t timer_ns = weir__wheel_next_ns(&loop->wheel);
+    uint64_t trim_ns = weir_coro_pool_tick(loop->coros, loop->now_ns);
+    uint64_t deadline_ns = timer_ns < trim_ns ? timer_ns : trim_ns;
+    /* From here a post wakes us; what was posted before is seen below (both sides sequentially
+     * consistent). */
+    atomic_store(&loop->sleeping, true);
+    if (weir__posts_pending(loop) || atomic_load(&loop->stop_asked) != loop->stopping ||
+        weir__helpers_finished(&loop->helpers))
+        deadline_ns = 0;
+    return deadline_ns;
+}
+
+static void begin_stop(struct weir_loop *loop)
+{
+    struct weir_listener *next;
+
+    loop->stopping = true;
+    weir__timer_arm(&loop->wheel, &loop->stop_timer, loop->now_ns + loop->drain_ns);
+    for (struct weir_listener *listener = loop->listeners; listener; listener = next) {
+        next = listener->next;
+        weir_listener_close(listener);
+    }
+    for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab); i++) {
+        struct weir_conn *conn = weir__conn_at(loop, i);
+        if (conn->flags & CONN_OPEN)
+            weir__conn_stop(conn);
+    }
+}
+
+static int turn(struct weir_loop *loop)
+{
+    loop->stats.turns++;
+    weir__posts_run(loop);
+    if (atomic_load_explicit(&loop->stop_asked, memory_order_relaxed) && !loop->stopping)
+        begin_stop(loop);
+    run_tasks(loop);
+    weir__conns_run(loop);
+    weir__refused_retry(loop);
+    weir__conns_flush(loop);
+    weir__conns_feed(loop);
+    weir__bufs_feed(loop);
+    if (!loop->open_listeners && !loop->conn_count && !loop->task_count)
+        return 0;
+
+    int res = loop->ops->wait(loop->engine, wait_deadline(loop));
+    atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
+    if (res < 0)
+        return res;
+    weir__helpers_reap(&loop->helpers);
+    loop->now_ns = weir_now_ns();
+    if (loop->wheel.armed)
+        weir__wheel_advance(&loop->wheel, loop->now_ns);
+    return 1;
+}
+
+int weir_loop_run(struct weir_loop *loop)
+{
+    struct weir_loop *before = running_loop;
+    int res;
+
+    assert(!loop->running && !loop->ended);
+    running_loop = loop;
+    loop->running = true;
+    loop->now_ns = weir_now_ns();
+    do {
+        res = turn(loop);
+    } while (res > 0 || (res == 0 && weir__posts_run(loop)));
+    if (loop->stopping) {
+        loop->ended = true;
+        weir__posts_close(loop);
+        weir__timer_disarm(&loop->wheel, &loop->stop_timer);
+    }
+    loop->running = false;
+    running_loop = before;
+    return res;
+}
+
+/* ---- stopping -------------------------------------------------------------------------------- */
+
+void weir_loop_stop(struct weir_loop *loop)
+{
+    atomic_store(&loop->stop_asked, true);
+    weir__loop_wake(loop);
+}
+
+void weir_loop_stop_now(struct weir_loop *loop)
+{
+    assert(loop->stopping && "weir_loop_stop_now: call weir_loop_stop first");
+    weir__tasks_cancel(loop);
+    weir__conns_linger(loop, true);
+}
+
+/* Nothing runs any more, so each turn only lets the engine finish what is being closed. */
+void weir_loop_free(struct weir_loop *loop)
+{
+    if (!loop)
+        return;
+    assert(!loop->running && !loop->task && "weir_loop_free: the loop is running");
+    if (!loop->ended) {
+        weir_loop_stop(loop);
+        loop->drain_ns = 1;
+        int res = weir_loop_run(loop);
+        assert(res == 0 && "weir_loop_free: the engine failed while closing");
+        (void)res;
+    }
+    loop_deinit(loop);
+}
+
+/* ---- looking at it --------------------------------------------------------------------------- */
+
+struct weir_loop *weir_loop_self(void)
+{
+    return running_loop;
+}
+
+const char *weir_loop_engine(const struct weir_loop *loop)
+{
+    return loop->ops->name;
+}
+
+const char *weir_loop_engine_note(const struct weir_loop *loop)
+{
+    return loop->note;
+}
+
+const char *weir_loop_features(const struct weir_loop *loop)
+{
+    return loop->features;
+}
+
+int weir_loop_per_burst(const struct weir_loop *loop)
+{
+    return loop->per_burst;
+}
+
+struct weir_coro_pool *weir_loop_coros(const struct weir_loop *loop)
+{
+    return loop->coros;
+}
+
+void weir_loop_stats(const struct weir_loop *loop, struct weir_loop_stats *stats)
+{
+    struct weir__engine_counters engine = {0};
+
+    loop->ops->counters(loop->engine, &engine);
+    *stats = loop->stats;
+    stats->waits = engine.waits;
+    stats->syscalls = engine.syscalls;
+    stats->completions = engine.completions;
+    stats->rearms = engine.rearms;
+    stats->enobufs = engine.enobufs;
+    stats->overflows = engine.overflows;
+    stats->wakes = engine.wakes;
+    stats->conns = loop->conn_count;
+    stats->tasks = loop->task_count;
+    stats->bufs = loop->bufs.count;
+    stats->bufs_free = loop->bufs.free_count;
+    stats->timers = loop->wheel.armed;
+}

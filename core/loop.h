@@ -1,0 +1,236 @@
+/*
+ * What the files of the runtime share: the loop, its tasks, connections and listeners.
+ *
+ * One turn of the loop (loop.c): run what is runnable, then the bursts of ready connections; send what
+ * was handed over; wait in the engine, which reaps; fire timers. Reaping only marks things runnable,
+ * so user code never runs inside an engine.
+ *
+ * loop.c   new, run, stop, the turn          task.c      spawn, join, waits, cancel
+ * conn.c   slots, closing, ids               recv.c      received buffers, arming, bursts
+ * send.c   handed-over and waiting sends     listener.c  accept, back-off
+ * post.c   messages from other threads       helpers.c   blocking calls
+ * wait.c   poll, files, connect
+ */
+#ifndef WEIR_CORE_LOOP_H
+#define WEIR_CORE_LOOP_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <weir/weir.h>
+
+#include "core/buf.h"
+#include "core/engine.h"
+#include "core/helpers.h"
+#include "core/slab.h"
+#include "core/timer.h"
+
+#define weir__container(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
+/* Takes the task off whatever it waits for, soon or at once, so that it wakes with `why` (-ETIME or
+ * -ECANCELED) or with a result that came first. */
+typedef void weir__unwait_fn(struct weir_task *task, int why);
+
+struct weir_task {
+    uint32_t slab_link; /* the slab's, while free */
+    uint32_t index;
+    struct weir_coro *coro;
+    struct weir_loop *loop;
+    struct weir_task *next; /* run queue, or a list of waiters */
+    struct weir_task *newer, *older; /* all tasks of the loop */
+    weir_task_fn *fn;
+    void *argument;
+    weir__unwait_fn *unwait; /* not NULL: it waits, and can be interrupted so */
+    void *object;            /* what it waits for, for unwait */
+    int wait_res;
+    int interrupted; /* -ETIME or -ECANCELED, once unwait was called in this wait */
+    bool cancelled, detached, done;
+    bool moved; /* burst runner: it was suspended, so another one runs the ready connections */
+    struct weir_task *joiner;
+    struct weir__timer deadline;
+};
+
+/* The wait of a task, suspended until weir__task_wake(). Callers register with `object` first. The
+ * value of wake(). The task must not have been cancelled (see weir__task_check). */
+int weir__task_wait(struct weir_task *task, weir__unwait_fn *unwait, void *object,
+                    uint64_t deadline_ns);
+void weir__task_wake(struct weir_task *task, int res);
+void weir__task_runnable(struct weir_task *task);
+/* -ECANCELED if the task may not begin a wait, else 0. */
+static inline int weir__task_check(const struct weir_task *task)
+{
+    return task->cancelled ? -ECANCELED : 0;
+}
+/* A detached task, not yet runnable; NULL when out of stacks or memory. */
+struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void *argument,
+                                 const char *name, const char *place);
+void weir__task_resume(struct weir_task *task);
+void weir__tasks_cancel(struct weir_loop *loop);
+/* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the deadline. */
+int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns);
+
+/* ---- connections ----------------------------------------------------------------------------- */
+
+enum weir__conn_flags {
+    CONN_OPEN = 1 << 0,      /* the slot is in use */
+    CONN_RUNNING = 1 << 1,   /* its handler is on a coroutine (or weir_connect()ed) */
+    CONN_READY = 1 << 2,     /* in loop->ready */
+    CONN_TX_LISTED = 1 << 3, /* in loop->tx_conns */
+    CONN_EOF = 1 << 4,       /* the peer ended its side */
+    CONN_FINISHED = 1 << 5,  /* its handler was told of the end: close when it returns */
+    CONN_CLOSING = 1 << 6,   /* no more user code; see conn.c */
+    CONN_ABORT = 1 << 7,     /* close with a reset */
+    CONN_STARVED = 1 << 8,   /* in loop->starved: no buffer was left for it */
+    CONN_RETRIED = 1 << 9,   /* it found no buffer, and was armed again at once */
+    CONN_RECEIVING = 1 << 10, /* task waits in weir_recv() */
+    CONN_DRAINING = 1 << 11,  /* task waits for unsent bytes to go */
+    CONN_OWNED = 1 << 12,     /* made by weir_connect(): no handler */
+    CONN_ENDED = 1 << 14,     /* weir_conn_close() was called */
+    CONN_LINGERING = 1 << 13, /* closing, and counted in loop->lingering */
+};
+
+/* A slot. Idle connections cost this and nothing else, so it is kept to two cache lines: the first is
+ * what a request touches of the op, the second the rest. */
+struct weir_conn {
+    struct weir__op rx; /* the multishot receive; at the end, the close */
+    struct weir_loop *loop;
+    struct weir_listener *listener; /* NULL for weir_connect() */
+    struct weir_task *task;         /* waits for it: receiving or draining */
+    void *state;
+    uint16_t flags;
+    int16_t error;              /* -errno of a receive or of a handed-over send */
+    uint16_t rx_head, rx_tail;  /* received buffers, by index, linked by next */
+    uint16_t tx_head, tx_tail;  /* handed over, not yet given to the engine */
+    uint16_t tx_flight;         /* head of the chain the engine has */
+    uint16_t rx_bufs, tx_bufs;  /* how many; tx_bufs counts those in flight, too */
+    uint16_t budget;            /* buffers it may still receive this turn */
+    uint32_t unsent;            /* bytes handed over and not yet with the kernel */
+    uint32_t next_ready;        /* index + 1 of the next in loop->ready */
+    uint32_t next_tx, next_starved;
+    uint32_t index, generation;
+    uint32_t state_index;
+};
+static_assert(sizeof(struct weir_conn) <= 128, "an idle connection is two cache lines");
+
+enum {
+    WEIR__LINGER_LOOKS = 30, /* seconds a closed connection may take to send its last byte */
+    WEIR__BURST_BUDGET = 16, /* buffers a connection may receive in a turn: one loud peer starves nobody */
+};
+
+/* A FIFO of connections, linked by index + 1 through one of their next_ fields. */
+struct weir__conn_queue {
+    uint32_t head, tail, count;
+};
+
+struct weir_listener {
+    struct weir__op accept;
+    struct weir_loop *loop;
+    struct weir_listener *next;
+    weir_handler_fn *handler;
+    void *argument;
+    void (*closed)(struct weir_conn *conn, void *argument);
+    struct weir__slab states;
+    size_t state_bytes;
+    uint32_t conns;
+    bool paused, closing;
+};
+
+struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd);
+struct weir_conn *weir__conn_at(struct weir_loop *loop, uint32_t index);
+/* User code is done with it: sends what is unsent, then closes. */
+void weir__conn_close(struct weir_conn *conn);
+/* Goes on with closing when an op of the connection has ended. */
+void weir__conn_close_step(struct weir_conn *conn);
+/* The loop stops: closes it if idle, wakes it if it waits for input. */
+void weir__conn_stop(struct weir_conn *conn);
+/* Closes with a reset what still lingers (unsent bytes past the deadline, or `all`). */
+void weir__conns_linger(struct weir_loop *loop, bool all);
+
+void weir__conn_arm(struct weir_conn *conn);
+void weir__conn_notify(struct weir_conn *conn);
+void weir__conn_drop_received(struct weir_conn *conn);
+void weir__conn_serve(struct weir_conn *conn);
+void weir__conns_run(struct weir_loop *loop);
+void weir__conns_feed(struct weir_loop *loop);
+
+void weir__conn_fail(struct weir_conn *conn, int error);
+void weir__conn_drop_unsent(struct weir_conn *conn);
+void weir__conns_flush(struct weir_loop *loop);
+void weir__bufs_feed(struct weir_loop *loop);
+
+static inline bool weir__conn_unsent(const struct weir_conn *conn)
+{
+    return conn->tx_head || conn->tx_flight;
+}
+
+void weir__listener_conn_gone(struct weir_listener *listener);
+void weir__listeners_resume(struct weir_loop *loop);
+
+/* ---- the loop -------------------------------------------------------------------------------- */
+
+struct weir_loop {
+    struct weir__engine_env env; /* first: the engine's way back */
+    struct weir__engine *engine;
+    const struct weir__engine_ops *ops;
+    struct weir_coro_pool *coros;
+    struct weir__buf_pool bufs;
+
+    struct weir_task *task; /* running now */
+    struct weir_task *run_head, *run_tail;
+    struct weir_task *tasks; /* newest of all */
+    struct weir_task *buf_waiters, *buf_waiters_tail;
+    struct weir__slab task_slab;
+    uint32_t task_count;
+
+    struct weir__slab conn_slab;
+    uint32_t conn_count, conns_max;
+    struct weir__conn_queue ready, tx_conns, starved;
+    uint64_t starved_puts;
+    uint32_t ready_budget; /* connections the runner may still take this turn */
+    uint16_t rx_bufs_max, tx_bufs_max;
+    uint32_t unsent_max;
+    bool per_burst;
+
+    struct weir__op *refused_head, *refused_tail; /* ops the engine was too busy for */
+    struct weir_listener *listeners;
+    uint32_t open_listeners;
+    struct weir__timer accept_timer;
+
+    struct weir__wheel wheel;
+    uint64_t now_ns;
+
+    _Atomic(struct weir_post *) posts;
+    atomic_bool sleeping, stop_asked;
+    bool stopping, running, ended;
+    uint64_t drain_ns;
+    struct weir__timer stop_timer, linger_timer;
+    uint32_t lingering; /* closing connections that still have to send */
+
+    struct weir__helpers helpers;
+    struct weir_loop_stats stats;
+    char note[256];
+    char features[512];
+};
+
+enum { WEIR__REFUSED = 0xff /* op->engine_bits of an op in the queue of the refused */ };
+
+/* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
+int weir__submit(struct weir_loop *loop, struct weir__op *op);
+/* Cancels a held op, or one that waits in the queue of the refused: then done() is called at once. */
+void weir__cancel(struct weir_loop *loop, struct weir__op *op);
+void weir__refused_retry(struct weir_loop *loop);
+
+/* Ends the loop's sleep, if it sleeps. Any thread, and from a signal handler. */
+void weir__loop_wake(struct weir_loop *loop);
+/* Runs posted messages; whether there were any. */
+bool weir__posts_run(struct weir_loop *loop);
+/* No more posts: runs those there are, then weir_post() gives -ESHUTDOWN. */
+void weir__posts_close(struct weir_loop *loop);
+bool weir__posts_pending(struct weir_loop *loop);
+
+#endif

@@ -1,0 +1,351 @@
+/*
+ * Receiving: a connection's armed multishot receive fills its queue of lent buffers; a handler takes
+ * them one by one. Here is also what runs handlers: a coroutine of their own (per=connection), or the
+ * burst runner, one coroutine that serves all ready connections of a turn, one after another, without a
+ * switch between them. If a handler waits, it keeps the runner's coroutine and the next connection
+ * gets a new one.
+ */
+#include "core/loop.h"
+
+#include <errno.h>
+
+static void queue_push(struct weir__conn_queue *queue, struct weir_conn *conn, size_t link)
+{
+    struct weir_loop *loop = conn->loop;
+    uint32_t id = conn->index + 1;
+
+    *(uint32_t *)((char *)conn + link) = 0;
+    if (queue->tail)
+        *(uint32_t *)((char *)weir__conn_at(loop, queue->tail - 1) + link) = id;
+    else
+        queue->head = id;
+    queue->tail = id;
+    queue->count++;
+}
+
+static struct weir_conn *queue_pop(struct weir_loop *loop, struct weir__conn_queue *queue, size_t link)
+{
+    if (!queue->head)
+        return NULL;
+    struct weir_conn *conn = weir__conn_at(loop, queue->head - 1);
+    queue->head = *(uint32_t *)((char *)conn + link);
+    if (!queue->head)
+        queue->tail = 0;
+    queue->count--;
+    return conn;
+}
+
+static void make_ready(struct weir_conn *conn)
+{
+    conn->flags |= CONN_READY;
+    queue_push(&conn->loop->ready, conn, offsetof(struct weir_conn, next_ready));
+}
+
+void weir__conn_notify(struct weir_conn *conn)
+{
+    unsigned waits = conn->flags & (CONN_RECEIVING | (conn->error ? CONN_DRAINING : 0));
+
+    if (waits) {
+        conn->flags &= (uint16_t)~waits;
+        weir__task_wake(conn->task, 0);
+    } else if (!(conn->flags & (CONN_RUNNING | CONN_READY | CONN_CLOSING))) {
+        make_ready(conn);
+    }
+}
+
+/* ---- filling the queue ----------------------------------------------------------------------- */
+
+static void push_received(struct weir_conn *conn, struct weir__buf *buf, uint32_t bytes)
+{
+    struct weir_loop *loop = conn->loop;
+
+    assert(buf->lent && bytes <= loop->bufs.buf_bytes);
+    loop->stats.bytes_in += bytes;
+    if (conn->flags & CONN_CLOSING) {
+        weir__buf_put(&loop->bufs, buf);
+        return;
+    }
+    buf->len = bytes;
+    buf->next = NULL;
+    if (conn->rx_tail)
+        loop->bufs.bufs[conn->rx_tail].next = buf;
+    else
+        conn->rx_head = (uint16_t)buf->index;
+    conn->rx_tail = (uint16_t)buf->index;
+    conn->rx_bufs++;
+    conn->flags &= (uint16_t)~CONN_RETRIED;
+}
+
+/* No buffer was left. The first time it is armed again at once: the engine may have had none only
+ * because it had not yet been given those that were free. After that, when one comes back. */
+static void starve(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    if (conn->flags & CONN_RETRIED) {
+        conn->flags |= CONN_STARVED;
+        loop->stats.starved++;
+        queue_push(&loop->starved, conn, offsetof(struct weir_conn, next_starved));
+    } else {
+        conn->flags |= CONN_RETRIED;
+    }
+}
+
+/* Takes a completion of the receive into the connection's state. */
+static void take_result(struct weir_conn *conn)
+{
+    int res = conn->rx.res;
+
+    if (res > 0)
+        push_received(conn, conn->rx.buf, (uint32_t)res);
+    else if (res == 0)
+        conn->flags |= CONN_EOF;
+    else if (res == -ENOBUFS)
+        starve(conn);
+    else if (res != -ECANCELED && !conn->error)
+        conn->error = (int16_t)res;
+}
+
+static bool wants_input(const struct weir_conn *conn)
+{
+    unsigned not = CONN_EOF | CONN_CLOSING | CONN_STARVED;
+
+    return !(conn->flags & not) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max;
+}
+
+static void rx_done(struct weir__op *op)
+{
+    struct weir_conn *conn = weir__container(op, struct weir_conn, rx);
+
+    take_result(conn);
+    if (conn->flags & CONN_CLOSING) {
+        if (op->state == WEIR__OP_IDLE)
+            weir__conn_close_step(conn);
+        return;
+    }
+    if (op->state == WEIR__OP_IDLE)
+        weir__conn_arm(conn);
+    else if (op->state == WEIR__OP_HELD && conn->rx_bufs >= conn->loop->rx_bufs_max)
+        weir__cancel(conn->loop, op);
+    if (conn->rx_head || conn->flags & CONN_EOF || conn->error)
+        weir__conn_notify(conn);
+}
+
+void weir__conn_arm(struct weir_conn *conn)
+{
+    while (conn->rx.state == WEIR__OP_IDLE && wants_input(conn)) {
+        conn->rx.kind = WEIR__OP_RECV;
+        conn->rx.flags = WEIR__OP_MULTISHOT;
+        conn->rx.done = rx_done;
+        if (weir__submit(conn->loop, &conn->rx) == WEIR__QUEUED)
+            return;
+        take_result(conn);
+    }
+}
+
+/* Re-arms connections that found no buffer, as many as buffers came back since. */
+void weir__conns_feed(struct weir_loop *loop)
+{
+    uint64_t came_back = loop->bufs.puts - loop->starved_puts;
+
+    loop->starved_puts = loop->bufs.puts;
+    while (came_back-- > 0 && loop->starved.head) {
+        struct weir_conn *conn =
+            queue_pop(loop, &loop->starved, offsetof(struct weir_conn, next_starved));
+        conn->flags &= (uint16_t)~CONN_STARVED;
+        if (conn->flags & CONN_CLOSING)
+            weir__conn_close_step(conn);
+        else
+            weir__conn_arm(conn);
+    }
+}
+
+void weir__conn_drop_received(struct weir_conn *conn)
+{
+    struct weir__buf *bufs = conn->loop->bufs.bufs;
+
+    while (conn->rx_head) {
+        struct weir__buf *buf = &bufs[conn->rx_head];
+        conn->rx_head = buf->next ? (uint16_t)buf->next->index : 0;
+        weir__buf_put(&conn->loop->bufs, buf);
+    }
+    conn->rx_tail = conn->rx_bufs = 0;
+}
+
+/* ---- taking from it -------------------------------------------------------------------------- */
+
+static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *buf = &loop->bufs.bufs[conn->rx_head];
+
+    conn->rx_head = buf->next ? (uint16_t)buf->next->index : 0;
+    if (!conn->rx_head)
+        conn->rx_tail = 0;
+    conn->rx_bufs--;
+    conn->budget--;
+    *out = (struct weir_buf){.data = buf->data, .len = buf->len, .id = buf->index};
+    /* Not at once when it had been stopped for having enough: half of it first. */
+    if (conn->rx.state == WEIR__OP_IDLE && conn->rx_bufs <= loop->rx_bufs_max / 2)
+        weir__conn_arm(conn);
+    return buf->len;
+}
+
+static void recv_unwait(struct weir_task *task, int why)
+{
+    struct weir_conn *conn = task->object;
+
+    conn->flags &= (uint16_t)~CONN_RECEIVING;
+    weir__task_wake(task, why);
+}
+
+/* What a handler gets when no bytes are there: an end of some kind, or 1: it may wait. */
+static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
+{
+    int res = 1;
+
+    if (conn->error)
+        res = conn->error;
+    else if (conn->flags & CONN_ENDED)
+        res = -ESHUTDOWN;
+    else if (conn->flags & CONN_EOF)
+        res = 0;
+    else if (task->cancelled || conn->loop->stopping)
+        res = -ECANCELED;
+    if (res <= 0)
+        conn->flags |= CONN_FINISHED;
+    return res;
+}
+
+static int wait_for_input(struct weir_conn *conn, struct weir_task *task, uint64_t deadline_ns)
+{
+    weir__conn_arm(conn);
+    if (conn->rx_head || conn->error || conn->flags & CONN_EOF)
+        return 0;
+    conn->task = task;
+    conn->flags |= CONN_RECEIVING;
+    int res = weir__task_wait(task, recv_unwait, conn, deadline_ns);
+    conn->task = NULL;
+    return res;
+}
+
+static int receive(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns, bool may_end)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir_task *task = loop->task;
+
+    assert(task && "weir_recv: not in a task");
+    assert(!(conn->flags & (CONN_RECEIVING | CONN_CLOSING)));
+    weir_buf_put(loop, buf);
+    for (;;) {
+        if (conn->rx_head && conn->budget > 0)
+            return (int)pop_received(conn, buf);
+        if (!conn->rx_head) {
+            int res = end_of_input(conn, task);
+            if (res <= 0)
+                return res;
+        }
+        if (may_end)
+            return -EAGAIN;
+        int res = 0;
+        if (conn->rx_head)
+            res = weir_yield(); /* it has had its share of this turn */
+        else
+            res = wait_for_input(conn, task, deadline_ns);
+        conn->budget = WEIR__BURST_BUDGET;
+        if (res == -ETIME)
+            return res;
+    }
+}
+
+int weir_recv(struct weir_conn *conn, struct weir_buf *buf)
+{
+    bool may_end = conn->loop->per_burst && !(conn->flags & CONN_OWNED);
+
+    return receive(conn, buf, WEIR_FOREVER, may_end);
+}
+
+int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns)
+{
+    return receive(conn, buf, deadline_ns, false);
+}
+
+/* ---- running handlers ------------------------------------------------------------------------ */
+
+/* Calls the handler, and does what its return means. */
+static void run_handler(struct weir_conn *conn)
+{
+    struct weir_listener *listener = conn->listener;
+
+    conn->flags |= CONN_RUNNING;
+    conn->budget = WEIR__BURST_BUDGET;
+    listener->handler(conn, listener->argument);
+    conn->flags &= (uint16_t)~CONN_RUNNING;
+    if (conn->flags & CONN_FINISHED || !conn->loop->per_burst) {
+        weir__conn_close(conn);
+        return;
+    }
+    weir__conn_arm(conn);
+    if (conn->rx_head || conn->error || conn->flags & CONN_EOF)
+        make_ready(conn);
+    else if (conn->loop->stopping)
+        weir__conn_close(conn);
+}
+
+static void connection_main(void *argument)
+{
+    run_handler(argument);
+}
+
+static void burst_main(void *argument)
+{
+    struct weir_loop *loop = argument;
+    struct weir_task *task = loop->task;
+
+    while (!task->moved && loop->ready_budget > 0) {
+        struct weir_conn *conn = queue_pop(loop, &loop->ready, offsetof(struct weir_conn, next_ready));
+        loop->ready_budget--;
+        conn->flags &= (uint16_t)~CONN_READY;
+        if (conn->flags & CONN_CLOSING) {
+            weir__conn_close_step(conn);
+            continue;
+        }
+        loop->stats.bursts++;
+        run_handler(conn);
+    }
+}
+
+/* Serves the connections that are ready now; those that become so meanwhile wait for the next turn. */
+void weir__conns_run(struct weir_loop *loop)
+{
+    loop->ready_budget = loop->ready.count;
+    while (loop->ready_budget > 0) {
+        uint32_t before = loop->ready_budget;
+        struct weir_task *runner = weir__task_new(loop, burst_main, loop, "burst", "weir");
+        if (!runner)
+            return; /* out of stacks: they stay ready, and the tasks that hold the stacks go on */
+        weir__task_resume(runner);
+        assert(loop->ready_budget < before);
+    }
+}
+
+void weir__conn_serve(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    conn->budget = WEIR__BURST_BUDGET;
+    if (!loop->per_burst) {
+        struct weir_task *task =
+            weir__task_new(loop, connection_main, conn, "connection", "weir_listen");
+        if (!task) {
+            conn->flags |= CONN_ABORT;
+            weir__conn_close(conn);
+            return;
+        }
+        conn->flags |= CONN_RUNNING;
+        weir__task_runnable(task);
+    }
+    weir__conn_arm(conn);
+    if (!(conn->flags & CONN_RUNNING) && (conn->rx_head || conn->error || conn->flags & CONN_EOF))
+        weir__conn_notify(conn);
+}

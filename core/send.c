@@ -1,0 +1,310 @@
+/*
+ * Sending. A buffer handed over joins the connection's queue, and the connection the loop's list; at
+ * the end of the turn each listed connection gives the engine its whole queue as one send, whose op
+ * lies in the first buffer's record, so a send in flight needs no memory of the connection. One
+ * send at a time is in flight, which keeps the order.
+ */
+#include "core/loop.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+static struct weir__buf *buf_at(struct weir_loop *loop, uint32_t index)
+{
+    return &loop->bufs.bufs[index];
+}
+
+static void list_for_flush(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    if (conn->flags & CONN_TX_LISTED || conn->tx_flight || !conn->tx_head)
+        return;
+    conn->flags |= CONN_TX_LISTED;
+    conn->next_tx = 0;
+    if (loop->tx_conns.tail)
+        weir__conn_at(loop, loop->tx_conns.tail - 1)->next_tx = conn->index + 1;
+    else
+        loop->tx_conns.head = conn->index + 1;
+    loop->tx_conns.tail = conn->index + 1;
+}
+
+/* Returns a chain to the pool; how many bytes it had. */
+static uint32_t put_chain(struct weir_conn *conn, uint32_t head)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *buf = buf_at(loop, head), *next;
+    uint32_t bytes = 0;
+
+    for (; buf; buf = next) {
+        next = buf->next;
+        bytes += buf->len;
+        conn->tx_bufs--;
+        weir__buf_put(&loop->bufs, buf);
+    }
+    conn->unsent -= bytes;
+    return bytes;
+}
+
+void weir__conn_drop_unsent(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    if (conn->tx_head)
+        put_chain(conn, conn->tx_head);
+    conn->tx_head = conn->tx_tail = 0;
+    if (conn->tx_flight && buf_at(loop, conn->tx_flight)->tx.state == WEIR__OP_HELD)
+        weir__cancel(loop, &buf_at(loop, conn->tx_flight)->tx);
+}
+
+void weir__conn_fail(struct weir_conn *conn, int error)
+{
+    if (!conn->error)
+        conn->error = (int16_t)error;
+    conn->loop->stats.send_errors++;
+    weir__conn_drop_unsent(conn);
+}
+
+static bool drained(const struct weir_conn *conn)
+{
+    return conn->unsent <= conn->loop->unsent_max / 2 &&
+           conn->tx_bufs <= conn->loop->tx_bufs_max / 2;
+}
+
+/* The chain in flight has ended with `res`. */
+static void sent(struct weir_conn *conn, int res)
+{
+    uint32_t head = conn->tx_flight;
+
+    conn->tx_flight = 0;
+    uint32_t bytes = put_chain(conn, head);
+    if (res >= 0)
+        conn->loop->stats.bytes_out += bytes;
+    else if (!(conn->flags & CONN_ABORT))
+        weir__conn_fail(conn, res);
+    list_for_flush(conn);
+    if (conn->flags & CONN_CLOSING) {
+        conn->budget = 0; /* it moved: see weir__conns_linger() */
+        weir__conn_close_step(conn);
+    } else if (conn->error) {
+        weir__conn_notify(conn);
+    } else if (conn->flags & CONN_DRAINING && drained(conn)) {
+        conn->flags &= (uint16_t)~CONN_DRAINING;
+        weir__task_wake(conn->task, 0);
+    }
+}
+
+static void tx_done(struct weir__op *op)
+{
+    sent(weir__container(op, struct weir__buf, tx)->owner, op->res);
+}
+
+static void flush(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *head;
+
+    conn->flags &= (uint16_t)~CONN_TX_LISTED;
+    if (!conn->tx_head || conn->tx_flight) {
+        if (conn->flags & CONN_CLOSING)
+            weir__conn_close_step(conn);
+        return;
+    }
+    head = buf_at(loop, conn->tx_head);
+    head->owner = conn;
+    head->tx = (struct weir__op){
+        .kind = WEIR__OP_SEND_BUFS, .fd = conn->rx.fd, .buf = head, .done = tx_done};
+    conn->tx_flight = conn->tx_head;
+    conn->tx_head = conn->tx_tail = 0;
+    if (weir__submit(loop, &head->tx) == WEIR__DONE)
+        sent(conn, head->tx.res);
+}
+
+/* Gives the engine what was handed over in this turn. */
+void weir__conns_flush(struct weir_loop *loop)
+{
+    uint32_t next = loop->tx_conns.head;
+
+    /* Taken whole: a send that completes at once may list its connection again, for the next turn. */
+    loop->tx_conns = (struct weir__conn_queue){0};
+    while (next) {
+        struct weir_conn *conn = weir__conn_at(loop, next - 1);
+        next = conn->next_tx;
+        flush(conn);
+    }
+}
+
+/* ---- public ---------------------------------------------------------------------------------- */
+
+static void drain_unwait(struct weir_task *task, int why)
+{
+    struct weir_conn *conn = task->object;
+
+    conn->flags &= (uint16_t)~CONN_DRAINING;
+    weir__task_wake(task, why);
+}
+
+static int wait_drained(struct weir_conn *conn, uint64_t deadline_ns)
+{
+    struct weir_task *task = conn->loop->task;
+    int res = weir__task_check(task);
+
+    if (res)
+        return res;
+    assert(!(conn->flags & (CONN_DRAINING | CONN_RECEIVING)));
+    conn->task = task;
+    conn->flags |= CONN_DRAINING;
+    res = weir__task_wait(task, drain_unwait, conn, deadline_ns);
+    conn->task = NULL;
+    return res ? res : conn->error;
+}
+
+static int may_send(const struct weir_conn *conn)
+{
+    assert(conn->loop->task && "weir_send: not in a task");
+    assert(!(conn->flags & CONN_CLOSING));
+    if (conn->error)
+        return conn->error;
+    return conn->flags & CONN_ENDED ? -ESHUTDOWN : 0;
+}
+
+int weir_send(struct weir_conn *conn, struct weir_buf *handle)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *buf = buf_at(loop, handle->id);
+    uint32_t bytes = handle->len;
+    int res = may_send(conn);
+
+    assert(handle->id && buf->lent && handle->data >= buf->base &&
+           handle->data + bytes <= buf->base + loop->bufs.buf_bytes);
+    if (res || !bytes) {
+        weir_buf_put(loop, handle);
+        return res;
+    }
+    buf->data = handle->data;
+    buf->len = bytes;
+    buf->next = NULL;
+    *handle = (struct weir_buf){0};
+    if (conn->tx_tail)
+        buf_at(loop, conn->tx_tail)->next = buf;
+    else
+        conn->tx_head = (uint16_t)buf->index;
+    conn->tx_tail = (uint16_t)buf->index;
+    conn->tx_bufs++;
+    conn->unsent += bytes;
+    list_for_flush(conn);
+    if (conn->unsent <= loop->unsent_max && conn->tx_bufs <= loop->tx_bufs_max)
+        return (int)bytes;
+    res = wait_drained(conn, WEIR_FOREVER);
+    return res ? res : (int)bytes;
+}
+
+int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes, uint64_t deadline_ns)
+{
+    int res = may_send(conn);
+
+    assert(bytes <= INT32_MAX);
+    while (!res && weir__conn_unsent(conn))
+        res = wait_drained(conn, deadline_ns);
+    if (res || !bytes)
+        return res;
+    struct weir__op op = {.kind = WEIR__OP_SEND,
+                          .fd = conn->rx.fd,
+                          .data = (void *)(uintptr_t)data,
+                          .len = (uint32_t)bytes};
+    res = weir__task_op(conn->loop->task, &op, deadline_ns);
+    if (res > 0)
+        conn->loop->stats.bytes_out += (uint64_t)res;
+    else if (!conn->error)
+        conn->error = (int16_t)res;
+    return res;
+}
+
+int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes)
+{
+    return weir_send_all_until(conn, data, bytes, WEIR_FOREVER);
+}
+
+int weir_conn_shutdown(struct weir_conn *conn)
+{
+    int res = may_send(conn);
+
+    while (!res && weir__conn_unsent(conn))
+        res = wait_drained(conn, WEIR_FOREVER);
+    if (res)
+        return res;
+    struct weir__op op = {.kind = WEIR__OP_SHUTDOWN, .fd = conn->rx.fd, .len = SHUT_WR};
+    return weir__task_op(conn->loop->task, &op, WEIR_FOREVER);
+}
+
+/* ---- buffers for the handler to fill --------------------------------------------------------- */
+
+static void buf_unwait(struct weir_task *task, int why)
+{
+    struct weir_loop *loop = task->loop;
+    struct weir_task **link = &loop->buf_waiters, *before = NULL;
+
+    while (*link != task) {
+        before = *link;
+        link = &before->next;
+    }
+    *link = task->next;
+    if (loop->buf_waiters_tail == task)
+        loop->buf_waiters_tail = before;
+    weir__task_wake(task, why);
+}
+
+static int wait_for_buf(struct weir_loop *loop, uint64_t deadline_ns)
+{
+    struct weir_task *task = loop->task;
+    int res = weir__task_check(task);
+
+    if (res)
+        return res;
+    task->next = NULL;
+    if (loop->buf_waiters_tail)
+        loop->buf_waiters_tail->next = task;
+    else
+        loop->buf_waiters = task;
+    loop->buf_waiters_tail = task;
+    return weir__task_wait(task, buf_unwait, NULL, deadline_ns);
+}
+
+/* Wakes as many of those that wait for a buffer as there are free ones. */
+void weir__bufs_feed(struct weir_loop *loop)
+{
+    for (uint32_t n = loop->bufs.free_count; n > 0 && loop->buf_waiters; n--) {
+        struct weir_task *task = loop->buf_waiters;
+        loop->buf_waiters = task->next;
+        if (!loop->buf_waiters)
+            loop->buf_waiters_tail = NULL;
+        weir__task_wake(task, 0);
+    }
+}
+
+int weir_buf_get(struct weir_loop *loop, struct weir_buf *handle, uint64_t deadline_ns)
+{
+    struct weir__buf *buf;
+
+    assert(loop->task && "weir_buf_get: not in a task");
+    weir_buf_put(loop, handle);
+    while (!(buf = weir__buf_get(&loop->bufs))) {
+        int res = wait_for_buf(loop, deadline_ns);
+        if (res)
+            return res;
+    }
+    *handle = (struct weir_buf){.data = buf->base, .len = loop->bufs.buf_bytes, .id = buf->index};
+    return 0;
+}
+
+void weir_buf_put(struct weir_loop *loop, struct weir_buf *handle)
+{
+    if (handle->id)
+        weir__buf_put(&loop->bufs, buf_at(loop, handle->id));
+    *handle = (struct weir_buf){0};
+}
+
+uint32_t weir_buf_bytes(const struct weir_loop *loop)
+{
+    return loop->bufs.buf_bytes;
+}

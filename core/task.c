@@ -1,0 +1,265 @@
+/* Tasks: coroutines the loop runs, how they wait, and how a wait is cut short. */
+#include "core/loop.h"
+
+#include <errno.h>
+
+void weir__task_runnable(struct weir_task *task)
+{
+    struct weir_loop *loop = task->loop;
+
+    task->next = NULL;
+    if (loop->run_tail)
+        loop->run_tail->next = task;
+    else
+        loop->run_head = task;
+    loop->run_tail = task;
+}
+
+void weir__task_wake(struct weir_task *task, int res)
+{
+    assert(task->unwait);
+    task->unwait = NULL;
+    task->wait_res = res;
+    weir__timer_disarm(&task->loop->wheel, &task->deadline);
+    weir__task_runnable(task);
+}
+
+static void interrupt(struct weir_task *task, int why)
+{
+    if (!task->unwait || task->interrupted)
+        return;
+    task->interrupted = why;
+    task->unwait(task, why);
+}
+
+static void deadline_passed(struct weir__timer *timer)
+{
+    interrupt(weir__container(timer, struct weir_task, deadline), -ETIME);
+}
+
+int weir__task_wait(struct weir_task *task, weir__unwait_fn *unwait, void *object,
+                    uint64_t deadline_ns)
+{
+    assert(task == task->loop->task && !task->unwait && unwait);
+    task->unwait = unwait;
+    task->object = object;
+    task->interrupted = 0;
+    task->moved = true;
+    if (deadline_ns != WEIR_FOREVER)
+        weir__timer_arm(&task->loop->wheel, &task->deadline, deadline_ns);
+    weir_coro_yield(NULL);
+    assert(!task->unwait);
+    return task->wait_res;
+}
+
+/* ---- waiting for an op ----------------------------------------------------------------------- */
+
+static void op_unwait(struct weir_task *task, int why)
+{
+    (void)why; /* op_done() reads task->interrupted */
+    weir__cancel(task->loop, task->object);
+}
+
+/* An op that a task waits for has the task behind it. */
+struct waited_op {
+    struct weir__op op;
+    struct weir_task *task;
+};
+
+static void op_done(struct weir__op *op)
+{
+    struct weir_task *task = weir__container(op, struct waited_op, op)->task;
+    int res = op->res;
+
+    assert(!(op->flags & WEIR__OP_MORE));
+    if (res == -ECANCELED && task->interrupted)
+        res = task->interrupted;
+    weir__task_wake(task, res);
+}
+
+int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns)
+{
+    struct waited_op waited = {.op = *op, .task = task};
+    int res = weir__task_check(task);
+
+    if (res)
+        return res;
+    waited.op.done = op_done;
+    if (weir__submit(task->loop, &waited.op) == WEIR__DONE)
+        return waited.op.res;
+    res = weir__task_wait(task, op_unwait, &waited.op, deadline_ns);
+    assert(waited.op.state == WEIR__OP_IDLE);
+    return res;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void task_main(void *argument)
+{
+    struct weir_task *task = argument;
+
+    task->fn(task->argument);
+    task->done = true;
+}
+
+static void task_free(struct weir_task *task)
+{
+    struct weir_loop *loop = task->loop;
+
+    assert(task->done && !task->joiner);
+    weir__slab_put(&loop->task_slab, task->index);
+}
+
+static void task_ended(struct weir_task *task)
+{
+    struct weir_loop *loop = task->loop;
+
+    if (task->newer)
+        task->newer->older = task->older;
+    else
+        loop->tasks = task->older;
+    if (task->older)
+        task->older->newer = task->newer;
+    loop->task_count--;
+    if (task->joiner)
+        weir__task_wake(task->joiner, 0);
+    else if (task->detached)
+        task_free(task);
+}
+
+void weir__task_resume(struct weir_task *task)
+{
+    struct weir_loop *loop = task->loop;
+    struct weir_task *before = loop->task;
+
+    loop->task = task;
+    loop->stats.resumes++;
+    weir_coro_resume(task->coro, NULL);
+    loop->task = before;
+    if (task->done)
+        task_ended(task);
+}
+
+struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void *argument,
+                                 const char *name, const char *place)
+{
+    uint32_t index;
+    struct weir_task *task = weir__slab_get(&loop->task_slab, &index);
+
+    if (!task)
+        return NULL;
+    *task = (struct weir_task){.index = index,
+                               .loop = loop,
+                               .fn = fn,
+                               .argument = argument,
+                               .detached = true,
+                               .deadline.fire = deadline_passed};
+    if (weir_coro_new_at(loop->coros, &task->coro, task_main, task, name, place)) {
+        weir__slab_put(&loop->task_slab, index);
+        return NULL;
+    }
+    task->older = loop->tasks;
+    if (loop->tasks)
+        loop->tasks->newer = task;
+    loop->tasks = task;
+    loop->task_count++;
+    return task;
+}
+
+int weir_spawn_at(struct weir_loop *loop, struct weir_task **task_out, weir_task_fn *fn,
+                  void *argument, const char *name, const char *place)
+{
+    assert(fn);
+    if (loop->ended)
+        return -ECANCELED;
+    struct weir_task *task = weir__task_new(loop, fn, argument, name, place);
+    if (!task)
+        return -EAGAIN;
+    task->detached = !task_out;
+    if (task_out)
+        *task_out = task;
+    weir__task_runnable(task);
+    return 0;
+}
+
+static void join_unwait(struct weir_task *task, int why)
+{
+    struct weir_task *joined = task->object;
+
+    joined->joiner = NULL;
+    weir__task_wake(task, why);
+}
+
+int weir_join(struct weir_task *joined, uint64_t deadline_ns)
+{
+    struct weir_task *task = joined->loop->task;
+
+    assert(task && "weir_join: not in a task");
+    assert(task != joined && !joined->detached && !joined->joiner);
+    if (!joined->done) {
+        int res = weir__task_check(task);
+        if (res)
+            return res;
+        joined->joiner = task;
+        res = weir__task_wait(task, join_unwait, joined, deadline_ns);
+        if (res)
+            return res;
+        joined->joiner = NULL;
+    }
+    task_free(joined);
+    return 0;
+}
+
+void weir_task_cancel(struct weir_task *task)
+{
+    if (task->done || task->cancelled)
+        return;
+    task->cancelled = true;
+    interrupt(task, -ECANCELED);
+}
+
+void weir__tasks_cancel(struct weir_loop *loop)
+{
+    struct weir_task *older;
+
+    for (struct weir_task *task = loop->tasks; task; task = older) {
+        older = task->older;
+        weir_task_cancel(task);
+    }
+}
+
+struct weir_task *weir_task_self(void)
+{
+    struct weir_loop *loop = weir_loop_self();
+
+    return loop ? loop->task : NULL;
+}
+
+/* ---- waits for nothing but time -------------------------------------------------------------- */
+
+static void sleep_unwait(struct weir_task *task, int why)
+{
+    weir__task_wake(task, why == -ETIME ? 0 : why);
+}
+
+int weir_sleep_until(uint64_t deadline_ns)
+{
+    struct weir_task *task = weir_task_self();
+
+    assert(task && "weir_sleep_until: not in a task");
+    int res = weir__task_check(task);
+    return res ? res : weir__task_wait(task, sleep_unwait, NULL, deadline_ns);
+}
+
+int weir_yield(void)
+{
+    struct weir_task *task = weir_task_self();
+
+    assert(task && "weir_yield: not in a task");
+    if (task->cancelled)
+        return -ECANCELED;
+    task->moved = true;
+    weir__task_runnable(task);
+    weir_coro_yield(NULL);
+    return 0;
+}

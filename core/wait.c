@@ -1,0 +1,84 @@
+/* Waits that are one op each: connect, poll, files, blocking calls. */
+#include "core/loop.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+static int connect_fd(struct weir_loop *loop, int fd, const struct sockaddr *address,
+                      socklen_t address_bytes, uint64_t deadline_ns)
+{
+    struct weir__op op = {.kind = WEIR__OP_CONNECT,
+                          .fd = fd,
+                          .data = (void *)(uintptr_t)address,
+                          .len = address_bytes};
+
+    return weir__task_op(loop->task, &op, deadline_ns);
+}
+
+int weir_connect(struct weir_loop *loop, struct weir_conn **out, const struct sockaddr *address,
+                 socklen_t address_bytes, uint64_t deadline_ns)
+{
+    int on = 1;
+
+    assert(loop->task && "weir_connect: not in a task");
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
+    int res = connect_fd(loop, fd, address, address_bytes, deadline_ns);
+    struct weir_conn *conn = res < 0 ? NULL : weir__conn_new(loop, NULL, fd);
+    if (!conn) {
+        close(fd);
+        return res < 0 ? res : -ENOMEM;
+    }
+    conn->flags |= CONN_OWNED | CONN_RUNNING;
+    conn->budget = WEIR__BURST_BUDGET;
+    *out = conn;
+    return 0;
+}
+
+int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns)
+{
+    struct weir__op op = {.kind = WEIR__OP_POLL, .fd = fd, .len = (uint16_t)events};
+
+    assert(loop->task && "weir_poll: not in a task");
+    return weir__task_op(loop->task, &op, deadline_ns);
+}
+
+static int64_t file_op(struct weir_loop *loop, enum weir__op_kind kind, int fd, void *data,
+                       uint32_t bytes, int64_t offset)
+{
+    struct weir__op op = {
+        .kind = (uint8_t)kind, .fd = fd, .data = data, .len = bytes, .offset = (uint64_t)offset};
+
+    assert(loop->task && "weir_file_*: not in a task");
+    return weir__task_op(loop->task, &op, WEIR_FOREVER);
+}
+
+int64_t weir_file_read(struct weir_loop *loop, int fd, void *data, uint32_t bytes, int64_t offset)
+{
+    return file_op(loop, WEIR__OP_READ, fd, data, bytes, offset);
+}
+
+int64_t weir_file_write(struct weir_loop *loop, int fd, const void *data, uint32_t bytes,
+                        int64_t offset)
+{
+    return file_op(loop, WEIR__OP_WRITE, fd, (void *)(uintptr_t)data, bytes, offset);
+}
+
+int weir_file_sync(struct weir_loop *loop, int fd, int data_only)
+{
+    return (int)file_op(loop, WEIR__OP_FSYNC, fd, NULL, data_only ? 1 : 0, 0);
+}
+
+int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_ns)
+{
+    struct weir_task *task = weir_task_self();
+    struct weir__op op = {.kind = WEIR__OP_CALL, .fd = -1, .data = argument, .call = fn};
+
+    assert(task && "weir_blocking: not in a task");
+    task->loop->stats.calls++;
+    return weir__task_op(task, &op, deadline_ns);
+}
