@@ -21,28 +21,68 @@ static inline struct weir__hooks *hooks_of(struct weir_coro *co)
     return co != NULL ? &co->hooks : &weir__thread.root;
 }
 
-/* The canary tier's check, on the way out of `co`. */
-static inline void check_canary(const struct weir_coro *co)
+/* The canary tier's check, on the way out of `co`: is the pattern whole, and are we above it? */
+static __attribute__((noinline)) void check_canary(const struct weir_coro *co)
 {
-    if (weir__likely(co->canary_low == NULL))
-        return;
     const uint64_t *canary = (const uint64_t *)(const void *)co->canary_low;
     uint64_t differs = 0;
-    for (size_t i = 0; i < WEIR__CACHE_LINE / sizeof *canary; i++)
+    for (size_t i = 0; i < WEIR__CANARY_BYTES / sizeof *canary; i++)
         differs |= canary[i] ^ WEIR__CANARY;
-    if (weir__unlikely(differs != 0) || (char *)__builtin_frame_address(0) < co->low)
+    if (differs != 0 || (const char *)__builtin_frame_address(0) < co->low)
         weir__overflow_canary(co);
+}
+
+static inline void check_stack(const struct weir_coro *co)
+{
+    if (weir__unlikely(co->canary_low != NULL))
+        check_canary(co);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-/* Gives the stack back, as the hottest. The caller may still be running on it. */
-static inline void recycle(struct weir_coro *co)
+/* Lends the stack returned last. */
+static inline int lend(struct weir__stacks *s, struct weir_coro **co)
+{
+    if (weir__likely(s->n_spare > s->n_released)) {
+        *co = s->spare[--s->n_spare];
+    } else {
+        int rc = weir__stacks_refill(s, co);
+        if (weir__unlikely(rc < 0))
+            return rc;
+    }
+    if (++s->live > s->live_peak_sample)
+        s->live_peak_sample = s->live;
+    return 0;
+}
+
+/* Takes a stack back, as the hottest. The caller may still be running on it. */
+static inline void take_back(struct weir_coro *co)
 {
     struct weir__stacks *s = co->stacks;
     co->fn = NULL;
     s->live--;
-    s->idle[(s->cold + s->n_idle++) & s->mask] = co;
+    s->spare[s->n_spare++] = co;
+}
+
+/* What call_deep changes of a coroutine, to be restored. Lies on the stack that was left. */
+struct surface {
+    struct weir__hooks hooks;
+    char *low;
+    char *canary_low;
+};
+
+/* Back from the stack `co` borrowed last to the one below. */
+static void surface_from(struct weir_coro *co)
+{
+    struct weir_coro *deep = co->deep;
+    const struct surface *surface = deep->data;
+    co->hooks = surface->hooks;
+    co->low = surface->low;
+    co->canary_low = surface->canary_low;
+    co->deep = deep->resumer;
+    deep->borrowed = false;
+    deep->stacks->pool->borrowed--;
+    take_back(deep);
 }
 
 /* Runs on the new stack; its frame is the outermost of a coroutine but for the entry in assembly.
@@ -50,10 +90,10 @@ static inline void recycle(struct weir_coro *co)
 static void run(void *arg)
 {
     struct weir_coro *co = arg;
-    weir__hooks_arrive(&co->hooks, hooks_of(co->resumer));
+    weir__hooks_arrive(&co->hooks);
     co->fn(co->arg);
 
-    check_canary(co);
+    check_stack(co);
     assert(weir__thread.current == co);
     struct weir_coro *resumer = co->resumer;
     void *resumer_sp = co->resumer_sp;
@@ -61,7 +101,7 @@ static void run(void *arg)
     if (weir__unlikely(co->keep))
         co->fn = NULL;
     else
-        recycle(co);
+        take_back(co);
     weir__hooks_leave(&co->hooks, hooks_of(resumer), true);
     weir__switch_last(resumer_sp, NULL);
 }
@@ -70,22 +110,17 @@ static inline int start(struct weir__stacks *s, struct weir_coro **out, weir_cor
                         const char *name, const char *place)
 {
     struct weir_coro *co;
-    if (weir__likely(s->n_idle > 0)) {
-        co = s->idle[(s->cold + --s->n_idle) & s->mask];
-    } else {
-        int rc = weir__stacks_refill(s, &co);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = lend(s, &co);
+    if (weir__unlikely(rc < 0))
+        return rc;
     assert(fn != NULL && co->fn == NULL && co->sp == NULL);
     s->created++;
-    if (++s->live > s->live_peak_sample)
-        s->live_peak_sample = s->live;
     co->fn = fn;
     co->arg = arg;
     co->data = NULL;
     co->name = name;
     co->place = place;
+    co->deep = NULL;
     co->keep = false;
     weir__hooks_begin(&co->hooks, co->low, (size_t)((char *)co - co->low));
     co->sp = weir__switch_prepare(co->low, co, run, co);
@@ -117,10 +152,14 @@ void weir_coro_free(struct weir_coro *co)
 {
     bool kept_and_done = co->keep && co->fn == NULL;
     assert(co->sp != NULL || kept_and_done);
+    weir__hooks_end(&co->hooks);
+    while (co->deep != NULL) { /* it was suspended on stacks it borrowed */
+        surface_from(co);
+        weir__hooks_end(&co->hooks);
+    }
     co->sp = NULL;
     co->keep = false;
-    weir__hooks_end(&co->hooks, co->low, (size_t)((char *)co - co->low));
-    recycle(co);
+    take_back(co);
 }
 
 /* --- switching ------------------------------------------------------------------------------- */
@@ -136,7 +175,7 @@ void *weir_coro_resume(struct weir_coro *co, void *value)
     t->current = co;
     weir__hooks_leave(hooks_of(self), &co->hooks, false);
     void *got = weir__switch(&co->resumer_sp, sp, value);
-    weir__hooks_arrive(hooks_of(self), &co->hooks);
+    weir__hooks_arrive(hooks_of(self));
     return got;
 }
 
@@ -145,12 +184,12 @@ void *weir_coro_yield(void *value)
     struct weir__thread *t = &weir__thread;
     struct weir_coro *self = t->current;
     assert(self != NULL);
-    check_canary(self);
+    check_stack(self);
     struct weir_coro *resumer = self->resumer;
     t->current = resumer;
     weir__hooks_leave(&self->hooks, hooks_of(resumer), false);
     void *got = weir__switch(&self->sp, self->resumer_sp, value);
-    weir__hooks_arrive(&self->hooks, hooks_of(self->resumer));
+    weir__hooks_arrive(&self->hooks);
     return got;
 }
 
@@ -160,15 +199,73 @@ void *weir_coro_hand_over(struct weir_coro *to, void *value)
     struct weir_coro *self = t->current;
     void *sp = to->sp;
     assert(self != NULL && sp != NULL);
-    check_canary(self);
+    check_stack(self);
     to->sp = NULL;
     to->resumer = self->resumer;
     to->resumer_sp = self->resumer_sp;
     t->current = to;
     weir__hooks_leave(&self->hooks, &to->hooks, false);
     void *got = weir__switch(&self->sp, sp, value);
-    weir__hooks_arrive(&self->hooks, hooks_of(self->resumer));
+    weir__hooks_arrive(&self->hooks);
     return got;
+}
+
+/* --- a borrowed stack ------------------------------------------------------------------------ */
+
+/* Runs on the borrowed stack, whose record serves for no more than to find it. */
+static void run_borrowed(void *arg)
+{
+    struct weir_coro *deep = arg;
+    weir__hooks_arrive(&weir__thread.current->hooks);
+    deep->fn(deep->arg);
+
+    struct weir_coro *self = weir__thread.current;
+    struct surface *surface = deep->data;
+    assert(self->deep == deep);
+    check_stack(self);
+    weir__hooks_leave(&self->hooks, &surface->hooks, true);
+    weir__switch_last(deep->resumer_sp, NULL);
+}
+
+/* The running coroutine stays who it is and may yield from down there: only its bounds, canary
+ * and hooks are those of the borrowed stack meanwhile. deep->resumer links nested borrowings. */
+static void dive(struct weir_coro *self, struct weir_coro *deep)
+{
+    struct surface surface = {self->hooks, self->low, self->canary_low};
+    deep->data = &surface;
+    deep->resumer = self->deep;
+    deep->borrowed = true;
+    deep->stacks->pool->borrowed++;
+    self->deep = deep;
+    self->low = deep->low;
+    self->canary_low = deep->canary_low;
+    weir__hooks_begin(&self->hooks, deep->low, (size_t)((char *)deep - deep->low));
+    void *sp = weir__switch_prepare(deep->low, deep, run_borrowed, deep);
+    weir__hooks_leave(&surface.hooks, &self->hooks, false);
+    weir__switch(&deep->resumer_sp, sp, NULL);
+    weir__hooks_arrive(&surface.hooks);
+    surface_from(self);
+}
+
+int weir_coro_call_deep(size_t stack_bytes, weir_coro_fn *fn, void *arg)
+{
+    struct weir_coro *self = weir__thread.current;
+    if (self == NULL) { /* a thread's own stack is deep */
+        fn(arg);
+        return 0;
+    }
+    struct weir__stacks *s;
+    struct weir_coro *deep;
+    int rc = weir__stacks_at_least(self->stacks->pool, stack_bytes, &s);
+    if (rc == 0)
+        rc = lend(s, &deep);
+    if (rc < 0)
+        return rc;
+    check_stack(self);
+    deep->fn = fn;
+    deep->arg = arg;
+    dive(self, deep);
+    return 0;
 }
 
 /* --- asking ---------------------------------------------------------------------------------- */
@@ -195,6 +292,11 @@ const char *weir_coro_name(const struct weir_coro *co)
 const char *weir_coro_place(const struct weir_coro *co)
 {
     return co->place != NULL ? co->place : "?";
+}
+
+size_t weir_coro_stack_bytes(const struct weir_coro *co)
+{
+    return co->stacks->stack_bytes;
 }
 
 void weir_coro_set_data(struct weir_coro *co, void *data)

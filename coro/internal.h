@@ -16,12 +16,14 @@
 
 #include "trim.h"
 #include WEIR_CORO_HOOKS
+#include WEIR_CORO_VALGRIND
 
 #include <assert.h>
 #include <stdalign.h>
 
-#define WEIR__CACHE_LINE 64
-#define WEIR__CANARY     UINT64_C(0x7765697263616e61)
+#define WEIR__CACHE_LINE   64
+#define WEIR__CANARY       UINT64_C(0x7765697263616e61)
+#define WEIR__CANARY_BYTES 64
 
 #define weir__likely(x)   __builtin_expect(!!(x), 1)
 #define weir__unlikely(x) __builtin_expect(!!(x), 0)
@@ -44,7 +46,9 @@ struct weir_coro {
     char *low; /* lowest usable byte */
     const char *name;
     const char *place;
-    bool keep;
+    struct weir_coro *deep; /* the larger stack it borrows at present, or NULL */
+    bool keep;              /* not to be taken back when it returns */
+    bool borrowed;          /* no coroutine: a stack lent by weir_coro_call_deep */
     struct weir__hooks hooks;
 };
 
@@ -54,30 +58,30 @@ struct weir__slab {
     size_t slots;
     size_t carved;      /* the first so many are in use or were */
     size_t canary_from; /* slots from here on have a canary for a guard */
+    struct weir__valgrind valgrind;
 };
 
-#define WEIR__SLABS_MAX  24
-#define WEIR__SIZES_MAX  8
-#define WEIR__SLAB_SLOTS 4096 /* of the first slab */
+#define WEIR__SLABS_MAX 24
+#define WEIR__SIZES_MAX 8
 
 /* All stacks of one size. */
 struct weir__stacks {
-    /* Idle resident stacks, a ring: the hot end is idle[(cold + n_idle - 1) & mask]. Kept apart
-     * from the stacks so that releasing a cold one does not touch it first. */
-    struct weir_coro **idle;
-    size_t cold;
-    size_t n_idle;
-    size_t mask;
+    /* What is lent to nobody, as a stack: the first n_released have no memory, above them lie the
+     * idle ones, the hottest on top. Releasing the coldest moves the border and touches no stack.
+     */
+    struct weir_coro **spare;
+    size_t n_spare;
+    size_t n_released;
     size_t live;
     size_t live_peak_sample; /* since the last sample of the trim policy */
+    size_t live_at_tick;
     uint64_t created;
     struct weir_coro_pool *pool;
 
-    struct weir_coro **released; /* stacks without memory, the last released first */
-    size_t n_released;
+    size_t n_slots; /* of all slabs, and room in `spare` */
     size_t live_peak;
-    size_t stack_bytes; /* whole pages */
-    size_t slot_bytes;
+    size_t stack_bytes; /* as told to the user */
+    size_t slot_bytes;  /* with the gap, in whole pages */
     struct weir__slab slabs[WEIR__SLABS_MAX];
     unsigned n_slabs;
     size_t n_carved;
@@ -86,12 +90,14 @@ struct weir__stacks {
     uint64_t trim_steps;
     uint64_t guards[WEIR_CORO_GUARD_CANARY + 1];
     struct weir__trim trim;
-    size_t live_at_tick;
 };
 
 struct weir_coro_pool {
     struct weir__stacks sizes[WEIR__SIZES_MAX]; /* twice as large each; [0] is the default */
     size_t page_bytes;
+    unsigned n_sizes;  /* the larger ones have no stack yet */
+    uint64_t borrowed; /* stacks lent by weir_coro_call_deep */
+    const struct weir__thread *thread;
     struct weir_coro_options options; /* with the defaults filled in */
     enum weir_coro_guard guard;       /* the tier new stacks get */
     uint64_t next_ns;                 /* when the next sample is due; 0 before the first tick */

@@ -55,15 +55,18 @@ static void add_number(struct line *l, size_t number)
 
 static void report(const struct weir_coro *co)
 {
+    const struct weir__stacks *stacks = co->deep != NULL ? co->deep->stacks : co->stacks;
     struct line l = {.n = 0};
     add(&l, "weir: coroutine '");
     add(&l, weir_coro_name(co));
     add(&l, "' (spawned at ");
     add(&l, weir_coro_place(co));
     add(&l, ") overflowed its stack of ");
-    add_number(&l, co->stacks->stack_bytes);
-    add(&l, " bytes; give it a larger one: stack_bytes of weir_coro_options, "
-            "or weir_coro_new_sized for this one");
+    add_number(&l, stacks->stack_bytes);
+    add(&l, co->deep != NULL
+                ? " bytes, borrowed by weir_coro_call_deep; ask that for more"
+                : " bytes; give it more (weir_coro_new_sized, or stack_bytes of the "
+                  "weir_coro_options), or make its deep call through weir_coro_call_deep");
     l.text[l.n++] = '\n';
     const char *at = l.text;
     while (l.n > 0) {

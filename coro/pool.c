@@ -5,6 +5,8 @@
  */
 #include "internal.h"
 
+#include "switch.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,10 @@ static_assert(offsetof(struct weir_coro, low) == WEIR__CACHE_LINE,
               "a resume and a yield touch one line of the record");
 static_assert(sizeof(struct weir_coro) % 16 == 0, "the record is the top of a stack");
 
+#define FIRST_SLAB_BYTES ((size_t)64 << 20) /* about; of address space */
+#define FIRST_SLAB_LEAST 16                 /* slots, however large */
+#define FIRST_SLAB_MOST  4096               /* slots, however small */
+
 static size_t round_up(size_t n, size_t unit)
 {
     return (n + unit - 1) / unit * unit;
@@ -28,33 +34,21 @@ static size_t round_up(size_t n, size_t unit)
 
 /* --- slabs ----------------------------------------------------------------------------------- */
 
-static int grow_list(struct weir_coro ***list, size_t from, size_t to)
+static size_t first_slots(const struct weir__stacks *s)
 {
-    struct weir_coro **larger = realloc(*list, to * sizeof **list);
-    if (larger == NULL)
-        return -ENOMEM;
-    *list = larger;
-    return 0;
-}
-
-/* Room for `slots` idle stacks, a power of two. Only called when none is idle. */
-static int grow_rings(struct weir__stacks *s, size_t slots)
-{
-    assert(s->n_idle == 0 && (slots & (slots - 1)) == 0);
-    int rc = grow_list(&s->idle, s->mask + 1, slots);
-    if (rc == 0)
-        rc = grow_list(&s->released, s->mask + 1, slots);
-    if (rc == 0) {
-        s->mask = slots - 1;
-        s->cold = 0;
-    }
-    return rc;
+    size_t most = FIRST_SLAB_BYTES / s->slot_bytes;
+    if (most > s->pool->options.max_coros)
+        most = s->pool->options.max_coros;
+    size_t slots = FIRST_SLAB_LEAST;
+    while (slots < most && slots < FIRST_SLAB_MOST)
+        slots *= 2;
+    return slots;
 }
 
 /* Maps one more slab, as large as all before it together, so that there are few. */
 static int add_slab(struct weir__stacks *s)
 {
-    size_t slots = s->n_slabs == 0 ? WEIR__SLAB_SLOTS : s->mask + 1;
+    size_t slots = s->n_slabs == 0 ? first_slots(s) : s->n_slots;
     if (s->n_slabs == WEIR__SLABS_MAX || slots > SIZE_MAX / s->slot_bytes)
         return -ENOMEM;
     /* Writable at once: opening it piece by piece would cost a system call for each piece. It is
@@ -63,15 +57,21 @@ static int add_slab(struct weir__stacks *s)
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (base == MAP_FAILED)
         return -errno;
-    int rc = grow_rings(s, s->n_slabs == 0 ? slots : 2 * slots);
-    if (rc < 0) {
+    assert(s->n_spare == 0); /* or one would be lent instead */
+    void *spare = realloc(s->spare, (s->n_slots + slots) * sizeof *s->spare);
+    if (spare == NULL) {
         munmap(base, slots * s->slot_bytes);
-        return rc;
+        return -ENOMEM;
     }
+    s->spare = spare;
+    s->n_slots += slots;
     /* A huge page would make 2 MiB resident for one touched stack. EINVAL: kernel without THP. */
     (void)madvise(base, slots * s->slot_bytes, MADV_NOHUGEPAGE);
     /* For the reader of /proc/<pid>/maps; older kernels refuse. */
     (void)prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, slots * s->slot_bytes, "weir-coro stacks");
+    unsigned size = (unsigned)(s - s->pool->sizes);
+    if (s->pool->n_sizes <= size)
+        s->pool->n_sizes = size + 1;
     s->slabs[s->n_slabs++] =
         (struct weir__slab){.base = base, .slots = slots, .canary_from = SIZE_MAX};
     return 0;
@@ -96,26 +96,26 @@ static void write_record(struct weir__stacks *s, struct weir_coro *co, char *low
     if (!canary)
         return;
     co->canary_low = low;
-    co->low = low + WEIR__CACHE_LINE;
-    for (size_t i = 0; i < WEIR__CACHE_LINE / sizeof(uint64_t); i++)
+    co->low = low + WEIR__CANARY_BYTES;
+    for (size_t i = 0; i < WEIR__CANARY_BYTES / sizeof(uint64_t); i++)
         ((uint64_t *)(void *)low)[i] = WEIR__CANARY;
 }
 
 /* A stack never used before. */
 static int carve(struct weir__stacks *s, struct weir_coro **co)
 {
-    struct weir__slab *slab = &s->slabs[s->n_slabs - 1];
-    if (s->n_slabs == 0 || slab->carved == slab->slots) {
+    if (s->n_carved == s->n_slots) {
         int rc = add_slab(s);
         if (rc < 0)
             return rc;
-        slab = &s->slabs[s->n_slabs - 1];
     }
+    struct weir__slab *slab = &s->slabs[s->n_slabs - 1];
     char *gap = slab->base + slab->carved * s->slot_bytes;
     char *low = gap + s->pool->page_bytes;
     enum weir_coro_guard tier = weir__guard_install(s->pool, gap);
     *co = record_of(s, slab, slab->carved);
     write_record(s, *co, low, tier == WEIR_CORO_GUARD_CANARY);
+    weir__valgrind_carved(&slab->valgrind, slab->slots, slab->carved, low, (char *)*co);
     if (tier == WEIR_CORO_GUARD_CANARY && slab->canary_from > slab->carved)
         slab->canary_from = slab->carved;
     slab->carved++;
@@ -124,23 +124,36 @@ static int carve(struct weir__stacks *s, struct weir_coro **co)
     return 0;
 }
 
+static const struct weir__slab *slab_of(const struct weir__stacks *s, const struct weir_coro *co)
+{
+    const char *at = (const char *)co;
+    for (unsigned i = 0; i < s->n_slabs; i++) {
+        const struct weir__slab *slab = &s->slabs[i];
+        if (at >= slab->base && at < slab->base + slab->slots * s->slot_bytes)
+            return slab;
+    }
+    assert(!"every stack lies in one of its slabs");
+    return NULL;
+}
+
 /* --- lending beyond the idle stacks, and giving back ------------------------------------------ */
 
 static struct weir_coro *unrelease(struct weir__stacks *s)
 {
-    struct weir_coro *co = s->released[--s->n_released];
-    const struct weir__slab *slab = s->slabs;
-    while ((char *)co < slab->base || (char *)co >= slab->base + slab->slots * s->slot_bytes)
-        slab++;
-    assert(slab < s->slabs + s->n_slabs);
+    assert(s->n_spare == s->n_released);
+    s->n_released--;
+    struct weir_coro *co = s->spare[--s->n_spare];
+    const struct weir__slab *slab = slab_of(s, co);
     size_t i = (size_t)((char *)co - slab->base) / s->slot_bytes;
     char *low = slab->base + i * s->slot_bytes + s->pool->page_bytes;
     write_record(s, co, low, i >= slab->canary_from);
     return co;
 }
 
+/* When no idle stack is left: one that was released, else one never used before. */
 int weir__stacks_refill(struct weir__stacks *s, struct weir_coro **co)
 {
+    assert(s->pool->thread == &weir__thread);
     if (s->live >= s->pool->options.max_coros)
         return -EAGAIN;
     if (s->n_released > 0) {
@@ -157,21 +170,62 @@ int weir__stacks_refill(struct weir__stacks *s, struct weir_coro **co)
 /* Gives up to `at_most` idle stacks back to the operating system, the coldest first. */
 size_t weir__stacks_release(struct weir__stacks *s, size_t at_most)
 {
-    size_t n = at_most < s->n_idle ? at_most : s->n_idle;
+    size_t idle = s->n_spare - s->n_released;
+    size_t n = at_most < idle ? at_most : idle;
     for (size_t i = 0; i < n; i++) {
-        struct weir_coro *co = s->idle[s->cold];
+        struct weir_coro *co = s->spare[s->n_released];
         char *low = co->canary_low != NULL ? co->canary_low : co->low;
         char *end = (char *)(((uintptr_t)co | (s->pool->page_bytes - 1)) + 1);
-        weir__hooks_end(&co->hooks, low, (size_t)((char *)co - low));
         /* Reads as zero from now on, which is what a coroutine that is done looks like. */
         if (madvise(low, (size_t)(end - low), MADV_DONTNEED) < 0)
             return i;
-        s->cold = (s->cold + 1) & s->mask;
-        s->n_idle--;
-        s->released[s->n_released++] = co;
+        s->n_released++;
+        s->trimmed++;
     }
-    s->trimmed += n;
     return n;
+}
+
+/* --- walking over what lives ------------------------------------------------------------------ */
+
+/* Marks a stack as lent to nobody; one bit a slot, in the order of carving. */
+static void mark(const struct weir__stacks *s, uint64_t *marks, const struct weir_coro *co)
+{
+    const struct weir__slab *slab = slab_of(s, co);
+    size_t bit = (size_t)((const char *)co - slab->base) / s->slot_bytes;
+    for (const struct weir__slab *before = s->slabs; before < slab; before++)
+        bit += before->slots;
+    marks[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+/* A released stack must not be looked at, which would fault it in again: so it is by exclusion
+ * that one knows what lives. */
+static int each_of(struct weir__stacks *s, void (*fn)(struct weir_coro *co, void *arg), void *arg)
+{
+    uint64_t *marks = calloc(s->n_carved / 64 + 1, sizeof *marks);
+    if (marks == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < s->n_spare; i++)
+        mark(s, marks, s->spare[i]);
+    size_t bit = 0;
+    for (unsigned k = 0; k < s->n_slabs; k++) {
+        for (size_t i = 0; i < s->slabs[k].carved; i++, bit++) {
+            struct weir_coro *co = record_of(s, &s->slabs[k], i);
+            bool spare = marks[bit / 64] >> bit % 64 & 1;
+            if (!spare && !co->borrowed && co->fn != NULL)
+                fn(co, arg);
+        }
+    }
+    free(marks);
+    return 0;
+}
+
+int weir_coro_pool_each(struct weir_coro_pool *pool, void (*fn)(struct weir_coro *co, void *arg),
+                        void *arg)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < pool->n_sizes; i++)
+        rc = each_of(&pool->sizes[i], fn, arg);
+    return rc;
 }
 
 /* --- the pool -------------------------------------------------------------------------------- */
@@ -206,7 +260,9 @@ static int init_stacks(struct weir_coro_pool *pool, unsigned size)
     struct weir__stacks *s = &pool->sizes[size];
     s->pool = pool;
     s->stack_bytes = pool->options.stack_bytes << size;
-    s->slot_bytes = s->stack_bytes + pool->page_bytes;
+    size_t needed = s->stack_bytes * WEIR__HOOKS_STACK_SCALE + weir__switch_stack_bytes;
+    s->slot_bytes = round_up(needed, pool->page_bytes);
+    s->slot_bytes += pool->page_bytes; /* the gap */
     return weir__trim_init(&s->trim, pool->options.trim_window, pool->options.trim_percentile);
 }
 
@@ -225,6 +281,7 @@ int weir_coro_pool_new(struct weir_coro_pool **out, const struct weir_coro_optio
     struct weir_coro_pool *pool = calloc(1, sizeof *pool);
     if (pool == NULL)
         return -ENOMEM;
+    pool->thread = &weir__thread;
     pool->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     if (options != NULL)
         pool->options = *options;
@@ -247,12 +304,18 @@ int weir_coro_pool_new(struct weir_coro_pool **out, const struct weir_coro_optio
 
 static void free_stacks(struct weir__stacks *s)
 {
-    for (unsigned i = 0; i < s->n_slabs; i++)
+    for (unsigned i = 0; i < s->n_slabs; i++) {
+        weir__valgrind_gone(&s->slabs[i].valgrind, s->slabs[i].carved);
         munmap(s->slabs[i].base, s->slabs[i].slots * s->slot_bytes);
+    }
     weir__guard_forget(s->guards[WEIR_CORO_GUARD_MPROTECT]);
     weir__trim_deinit(&s->trim);
-    free(s->idle);
-    free(s->released);
+    free(s->spare);
+}
+
+static void end_hooks(struct weir_coro *co, void *arg)
+{
+    weir__hooks_end(&co->hooks);
 }
 
 void weir_coro_pool_free(struct weir_coro_pool *pool)
@@ -266,6 +329,8 @@ void weir_coro_pool_free(struct weir_coro_pool *pool)
         *at = pool->next;
         weir__overflow_unwatch();
     }
+    if (WEIR__HOOKS_END)
+        (void)weir_coro_pool_each(pool, end_hooks, NULL);
     for (unsigned i = 0; i < WEIR__SIZES_MAX; i++)
         free_stacks(&pool->sizes[i]);
     free(pool);

@@ -10,15 +10,18 @@
 
 #include <stddef.h>
 
-/* Saves the running context in *save, continues `load`; returns the value of whoever switches back.
- */
+/* Saves the running context in *save and continues `load`, whose call of this returns `value`.
+ * Returns the value of whoever switches back. */
 void *weir__switch(void **save, void *load, void *value);
 
 /* Continues `load` and forgets the running context. */
 _Noreturn void weir__switch_last(void *load, void *value);
 
-/* Lays a context on the stack that ends at `top` (16-byte aligned), which will call entry(arg) on
- * it and must never return; returns its sp. */
+/* Lays a context on the stack [low, top), `top` aligned to 16, which will call entry(arg) on it
+ * and must never return. Returns its sp. */
 void *weir__switch_prepare(void *low, void *top, void (*entry)(void *arg), void *arg);
+
+/* What the contexts themselves take of each stack, when it is worth counting. */
+extern const size_t weir__switch_stack_bytes;
 
 #endif

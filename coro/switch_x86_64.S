@@ -143,6 +143,16 @@ weir__coro_start:
     .cfi_endproc
     .size   weir__coro_start, . - weir__coro_start
 
+/* const size_t weir__switch_stack_bytes: a frame of registers is not worth counting. */
+    .section .rodata
+    .p2align 3
+    .globl  weir__switch_stack_bytes
+    .hidden weir__switch_stack_bytes
+    .type   weir__switch_stack_bytes, @object
+weir__switch_stack_bytes:
+    .quad   0
+    .size   weir__switch_stack_bytes, 8
+
     .section .note.GNU-stack, "", @progbits
 
 /* GNU property: IBT yes, SHSTK no. */

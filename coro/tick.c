@@ -8,6 +8,11 @@
  */
 #include "internal.h"
 
+static size_t idle_of(const struct weir__stacks *s)
+{
+    return s->n_spare - s->n_released;
+}
+
 /* The window moves on by `periods`. In all but the last nothing ran (the loop was asleep), so the
  * count was what the last tick left. */
 static void sample(struct weir__stacks *s, uint64_t periods)
@@ -32,13 +37,16 @@ static size_t target_of(const struct weir__stacks *s)
 static bool step(struct weir__stacks *s)
 {
     size_t target = target_of(s);
-    size_t resident = s->live + s->n_idle;
+    size_t resident = s->live + idle_of(s);
     if (resident <= target)
         return false;
     size_t excess = resident - target;
     size_t most = s->pool->options.trim_step;
-    if (weir__stacks_release(s, excess < most ? excess : most) > 0)
-        s->trim_steps++;
+    if (weir__stacks_release(s, excess < most ? excess : most) == 0) {
+        s->pool->options.trim_off = true; /* locked in memory (mlockall): no use to try again */
+        return false;
+    }
+    s->trim_steps++;
     return excess > most;
 }
 
@@ -52,27 +60,37 @@ static uint64_t patience(const struct weir__stacks *s, bool more)
     const struct weir_coro_options *o = &s->pool->options;
     if (more)
         return 1;
-    if (s->n_idle <= o->trim_keep)
+    if (idle_of(s) <= o->trim_keep)
         return 0;
     uint64_t periods = (uint64_t)(o->trim_window * (100 - o->trim_percentile) / 100);
     return periods > 1 ? periods : 1;
 }
 
+/* Between samples: the loop may be about to sleep, and this is what then stays alive. Stacks may
+ * have become idle since the last sample found nothing to trim. */
+static uint64_t between(struct weir_coro_pool *pool)
+{
+    bool idle = false;
+    for (unsigned i = 0; i < pool->n_sizes; i++) {
+        struct weir__stacks *s = &pool->sizes[i];
+        s->live_at_tick = s->live;
+        idle |= idle_of(s) > pool->options.trim_keep;
+    }
+    return pool->wake_ns == UINT64_MAX && idle ? pool->next_ns : pool->wake_ns;
+}
+
 uint64_t weir_coro_pool_tick(struct weir_coro_pool *pool, uint64_t now_ns)
 {
-    if (weir__likely(now_ns < pool->next_ns))
-        return pool->wake_ns;
     const struct weir_coro_options *o = &pool->options;
-    if (o->trim_off) {
-        pool->next_ns = UINT64_MAX;
-        return pool->wake_ns = UINT64_MAX;
-    }
+    if (o->trim_off)
+        return UINT64_MAX;
+    if (weir__likely(now_ns < pool->next_ns))
+        return between(pool);
+    assert(pool->thread == &weir__thread);
     uint64_t periods = pool->next_ns == 0 ? 1 : (now_ns - pool->next_ns) / o->trim_sample_ns + 1;
     uint64_t soonest = 0;
-    for (unsigned i = 0; i < WEIR__SIZES_MAX; i++) {
+    for (unsigned i = 0; i < pool->n_sizes; i++) {
         struct weir__stacks *s = &pool->sizes[i];
-        if (s->n_slabs == 0)
-            continue;
         sample(s, periods);
         uint64_t wait = patience(s, step(s));
         if (wait != 0 && (soonest == 0 || wait < soonest))
@@ -85,16 +103,16 @@ uint64_t weir_coro_pool_tick(struct weir_coro_pool *pool, uint64_t now_ns)
 
 void weir_coro_pool_stats(const struct weir_coro_pool *pool, struct weir_coro_stats *stats)
 {
-    *stats = (struct weir_coro_stats){0};
-    for (unsigned i = 0; i < WEIR__SIZES_MAX; i++) {
+    *stats = (struct weir_coro_stats){.borrowed = pool->borrowed};
+    for (unsigned i = 0; i < pool->n_sizes; i++) {
         const struct weir__stacks *s = &pool->sizes[i];
         size_t peak = s->live_peak > s->live_peak_sample ? s->live_peak : s->live_peak_sample;
         stats->live += s->live;
         stats->live_peak += peak;
-        stats->idle += s->n_idle;
+        stats->idle += idle_of(s);
         stats->released += s->n_released;
         stats->stacks += s->n_carved;
-        stats->resident_bytes += (s->live + s->n_idle) * s->stack_bytes;
+        stats->resident_bytes += (s->live + idle_of(s)) * s->stack_bytes;
         stats->created += s->created;
         stats->cold_starts += s->cold_starts;
         stats->trimmed += s->trimmed;
@@ -103,5 +121,6 @@ void weir_coro_pool_stats(const struct weir_coro_pool *pool, struct weir_coro_st
         stats->guards_mprotect += s->guards[WEIR_CORO_GUARD_MPROTECT];
         stats->guards_canary += s->guards[WEIR_CORO_GUARD_CANARY];
     }
+    stats->live -= pool->borrowed;
     stats->trim_target = target_of(&pool->sizes[0]);
 }

@@ -93,9 +93,10 @@ struct weir_coro_options {
 struct weir_coro_stats {
     uint64_t live;           /* coroutines that have not ended */
     uint64_t live_peak;      /* most of them since the pool was made */
+    uint64_t borrowed;       /* stacks lent by weir_coro_call_deep at present */
     uint64_t idle;           /* resident stacks lent to nobody */
     uint64_t released;       /* stacks given back to the operating system, not lent since */
-    uint64_t stacks;         /* stacks ever carved: live + idle + released */
+    uint64_t stacks;         /* stacks ever carved: live + borrowed + idle + released */
     uint64_t resident_bytes; /* estimate, an upper bound: (live + idle) whole stacks */
     uint64_t created;        /* coroutines ever made */
     uint64_t cold_starts;    /* of these, on a stack that was not resident: a page fault or two */
@@ -188,10 +189,20 @@ WEIR_API struct weir_coro *weir_coro_self(void);
 WEIR_API enum weir_coro_status weir_coro_status(const struct weir_coro *co);
 WEIR_API const char *weir_coro_name(const struct weir_coro *co);  /* "?" when it has none */
 WEIR_API const char *weir_coro_place(const struct weir_coro *co); /* "?" when it has none */
+WEIR_API size_t weir_coro_stack_bytes(const struct weir_coro *co);
 
 /* One pointer for the user of the coroutine; NULL in a new one. */
 WEIR_API void weir_coro_set_data(struct weir_coro *co, void *data);
 WEIR_API void *weir_coro_data(const struct weir_coro *co);
+
+/*
+ * Calls fn(arg) on a borrowed stack of at least `stack_bytes`: for what is rare and deep (printf
+ * of doubles, getaddrinfo, a TLS handshake), so that the coroutine itself need not be large. It
+ * stays the same coroutine, and `fn` may yield. Outside any coroutine this is a plain call.
+ * Returns 0 once fn returned; -E2BIG, -EAGAIN or -ENOMEM (as weir_coro_new_sized) without having
+ * called it.
+ */
+WEIR_API int weir_coro_call_deep(size_t stack_bytes, weir_coro_fn *fn, void *arg);
 
 /* Asks the CPU for the cache lines a resume of `co` will touch. To be called a few tens of
  * nanoseconds ahead, for example on the next in a run queue before resuming this one. */
@@ -207,6 +218,14 @@ WEIR_API void weir_coro_prefetch(const struct weir_coro *co);
  * ran).
  */
 WEIR_API uint64_t weir_coro_pool_tick(struct weir_coro_pool *pool, uint64_t now_ns);
+
+/*
+ * Calls fn(co, arg) for every coroutine that has not ended, the running ones included. `fn` must
+ * not resume, make or free any. Linear in the stacks ever carved, and allocates: for a person who
+ * asks what there is. Returns 0 or -ENOMEM.
+ */
+WEIR_API int weir_coro_pool_each(struct weir_coro_pool *pool,
+                                 void (*fn)(struct weir_coro *co, void *arg), void *arg);
 
 /* Fills *stats. Cheap enough for once a second. */
 WEIR_API void weir_coro_pool_stats(const struct weir_coro_pool *pool,
