@@ -39,6 +39,14 @@
 #define WEIR__DRIVER_TARGETS_MAX 64  /* targets open in one driver */
 #define WEIR__DRIVER_TEXT_BYTES  256 /* messages, NUL included */
 
+/* Defaults of struct driver_target. */
+#define WEIR__DRIVER_BURST_REQUESTS    100u
+#define WEIR__DRIVER_ANSWER_TIMEOUT_NS 10000000000u
+static inline uint64_t weir__driver_connect_timeout_ns(uint32_t conns)
+{
+    return 10000000000u + (uint64_t)conns * 1000000u;
+}
+
 struct driver;
 
 /* What the requests look like on the wire. */
@@ -63,7 +71,7 @@ struct driver_target {
     uint32_t size_bytes;         /* payload of a request, 1 .. 16 MiB */
     uint32_t requests_per_conn;  /* burst: requests of each client; 0: 100 */
     uint64_t seed;               /* picks the payloads */
-    uint64_t connect_timeout_ns; /* for all connections together; 0: 10 s */
+    uint64_t connect_timeout_ns; /* for all connections together; 0: 10 s + 1 ms each */
     uint64_t answer_timeout_ns;  /* for each response, and for a server to close; 0: 10 s */
     unsigned server_cpus;        /* CPUs the server may use, to judge driver_bound; 0: 1 */
     unsigned pid_count;          /* 0: server CPU is unknown (a server that is not ours) */
@@ -105,8 +113,9 @@ struct driver_slice {
 
 /*
  * Starts the driver process and waits until it answers. `*driver` is the caller's, to be freed
- * with weir__driver_free. Returns 0 or -errno: that of fork or exec, -EPIPE where the child died
- * at once, of sched_setaffinity if it may not run on `cpus`.
+ * with weir__driver_free. Returns 0 or -errno: that of fork, -EPIPE where the child died at once,
+ * that of sched_setaffinity if it may not run on `cpus`. After a failure `*driver` is still to be
+ * freed, and holds the message, unless it is NULL (-ENOMEM).
  */
 int weir__driver_new(struct driver **driver, const struct driver_options *options);
 

@@ -1,0 +1,279 @@
+/*
+ * The parent's end of the load driver: starts the process, and turns every call of driver.h into
+ * one message and its answer. Holds no measurement and no connection itself.
+ */
+#include "bench/driver.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/driver_wire.h"
+
+#define CONTROL_FD 3
+/* How much longer than a call can take the driver may be silent before it counts as stuck. */
+#define STUCK_NS 30000000000u
+
+/* What driver.h calls the defaults, and what bounds the calls on a target. */
+struct target_bounds {
+    uint64_t connect_ns, answer_ns;
+    uint32_t requests;
+};
+
+struct driver {
+    pid_t pid; /* 0: it has been waited for */
+    int control;
+    char error[WEIR__DRIVER_TEXT_BYTES];
+    struct target_bounds bounds[WEIR__DRIVER_TARGETS_MAX];
+    struct drive_request request;
+    struct drive_reply reply;
+};
+
+/* --- starting
+ * ---------------------------------------------------------------------------------------- */
+
+/* In the child, never returns. Only async-signal-safe calls, but for no_exec, which is for tests.
+ * */
+static void child_run(int control, pid_t parent, bool no_exec)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent || dup2(control, CONTROL_FD) < 0)
+        _exit(127);
+    /* Descriptors that others forgot to mark would keep a dead server's sockets open. On kernels
+     * before 5.9 the call is missing, and we rely on the marks. */
+    syscall(SYS_close_range, CONTROL_FD + 1, ~0u, 0);
+    if (no_exec)
+        _exit(weir__drive_serve(CONTROL_FD));
+    execl("/proc/self/exe", "weir-bench", "drive", "--control", "3", (char *)NULL);
+    _exit(126);
+}
+
+static int spawn(struct driver *driver, bool no_exec)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0)
+        child_run(pair[1], parent, no_exec);
+    int rc = pid < 0 ? -errno : 0;
+    close(pair[1]);
+    if (rc < 0) {
+        close(pair[0]);
+        return rc;
+    }
+    driver->pid = pid;
+    driver->control = pair[0];
+    return 0;
+}
+
+/* --- asking
+ * ------------------------------------------------------------------------------------------ */
+
+/* The driver is gone, or is to go: waits for it and says how it ended. */
+static int driver_died(struct driver *driver)
+{
+    int status = 0;
+    pid_t pid = -1;
+    while (driver->pid > 0 && (pid = waitpid(driver->pid, &status, 0)) < 0 && errno == EINTR)
+        ;
+    driver->pid = 0;
+    char *text = driver->error;
+    if (pid < 0)
+        snprintf(text, WEIR__DRIVER_TEXT_BYTES, "the load driver is not running any more");
+    else if (WIFSIGNALED(status))
+        snprintf(text, WEIR__DRIVER_TEXT_BYTES, "the load driver died of signal %d (%s)",
+                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) == 126)
+        snprintf(text, WEIR__DRIVER_TEXT_BYTES,
+                 "the load driver could not be started: /proc/self/exe is not to be executed");
+    else
+        snprintf(text, WEIR__DRIVER_TEXT_BYTES, "the load driver ended with status %d",
+                 WEXITSTATUS(status));
+    return -EPIPE;
+}
+
+/* Waits for the reply, or the end of the driver. */
+static int await_reply(struct driver *driver, uint64_t bound_ns)
+{
+    uint64_t left_ms = (bound_ns + STUCK_NS) / 1000000 + 1;
+    struct pollfd fd = {.fd = driver->control, .events = POLLIN};
+    while (left_ms > 0) {
+        uint64_t step_ms = left_ms < 1000 ? left_ms : 1000;
+        int n = poll(&fd, 1, (int)step_ms);
+        if (n > 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        left_ms -= step_ms;
+    }
+    kill(driver->pid, SIGKILL);
+    driver_died(driver);
+    snprintf(driver->error, sizeof(driver->error), "the load driver was stuck, and was killed");
+    return -EPIPE;
+}
+
+/* Sends driver->request, fills driver->reply. `bound_ns`: the longest the driver itself may take.
+ * */
+static int ask(struct driver *driver, enum drive_verb verb, uint64_t bound_ns)
+{
+    driver->error[0] = '\0';
+    if (driver->pid == 0)
+        return driver_died(driver);
+    driver->request.verb = verb;
+    ssize_t n;
+    do {
+        n = send(driver->control, &driver->request, sizeof(driver->request), MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n != sizeof(driver->request))
+        return driver_died(driver);
+    int rc = await_reply(driver, bound_ns);
+    if (rc < 0)
+        return rc;
+    do {
+        n = recv(driver->control, &driver->reply, sizeof(driver->reply), 0);
+    } while (n < 0 && errno == EINTR);
+    if (n != sizeof(driver->reply))
+        return driver_died(driver);
+    memcpy(driver->error, driver->reply.error, sizeof(driver->error));
+    return driver->reply.result;
+}
+
+/* --- the calls of driver.h
+ * --------------------------------------------------------------------------- */
+
+int weir__driver_new(struct driver **out, const struct driver_options *options)
+{
+    struct driver *driver = calloc(1, sizeof(*driver));
+    *out = driver;
+    if (!driver)
+        return -ENOMEM;
+    driver->control = -1;
+    int rc = spawn(driver, options->no_exec);
+    if (rc < 0) {
+        snprintf(driver->error, sizeof(driver->error), "starting the load driver: %s",
+                 strerror(-rc));
+        return rc;
+    }
+    driver->request.pinned = options->cpus != NULL;
+    if (options->cpus)
+        driver->request.cpus = *options->cpus;
+    unsigned threads = options->threads;
+    if (threads == 0)
+        threads = options->cpus ? (unsigned)CPU_COUNT(options->cpus) : 1;
+    driver->request.threads = threads < CPU_SETSIZE ? threads : CPU_SETSIZE;
+    return ask(driver, DRIVE_START, 0);
+}
+
+void weir__driver_free(struct driver *driver)
+{
+    if (!driver)
+        return;
+    if (driver->control >= 0)
+        close(driver->control); /* it ends by itself now */
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (int i = 0; driver->pid > 0 && i < 2000; i++) {
+        if (waitpid(driver->pid, NULL, WNOHANG) == driver->pid)
+            driver->pid = 0;
+        else
+            nanosleep(&pause, NULL);
+    }
+    if (driver->pid > 0) {
+        kill(driver->pid, SIGKILL);
+        waitpid(driver->pid, NULL, 0);
+    }
+    free(driver);
+}
+
+pid_t weir__driver_pid(const struct driver *driver)
+{
+    return driver->pid;
+}
+
+const char *weir__driver_error(const struct driver *driver)
+{
+    return driver->error;
+}
+
+int weir__driver_open(struct driver *driver, const struct driver_target *target,
+                      uint32_t *target_id)
+{
+    uint64_t connect_ns = target->connect_timeout_ns;
+    if (connect_ns == 0)
+        connect_ns = weir__driver_connect_timeout_ns(target->conns);
+    driver->request.target = *target;
+    int rc = ask(driver, DRIVE_OPEN, connect_ns);
+    if (rc < 0)
+        return rc;
+    *target_id = driver->reply.target_id;
+    assert(*target_id < WEIR__DRIVER_TARGETS_MAX);
+    driver->bounds[*target_id] = (struct target_bounds){
+        .connect_ns = connect_ns,
+        .answer_ns = target->answer_timeout_ns > 0 ? target->answer_timeout_ns
+                                                   : WEIR__DRIVER_ANSWER_TIMEOUT_NS,
+        .requests =
+            target->requests_per_conn > 0 ? target->requests_per_conn : WEIR__DRIVER_BURST_REQUESTS,
+    };
+    return 0;
+}
+
+static const struct target_bounds *bounds_of(const struct driver *driver, uint32_t target_id)
+{
+    return &driver->bounds[target_id % WEIR__DRIVER_TARGETS_MAX]; /* the driver checks the id */
+}
+
+int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
+                       struct driver_slice *out)
+{
+    driver->request.target_id = target_id;
+    driver->request.duration_ns = duration_ns;
+    int rc = ask(driver, DRIVE_SLICE, duration_ns + 2 * bounds_of(driver, target_id)->answer_ns);
+    if (rc == 0)
+        *out = driver->reply.slice;
+    return rc;
+}
+
+int weir__driver_burst(struct driver *driver, uint32_t target_id, struct driver_slice *out)
+{
+    const struct target_bounds *bounds = bounds_of(driver, target_id);
+    driver->request.target_id = target_id;
+    int rc = ask(driver, DRIVE_BURST,
+                 2 * (bounds->connect_ns + bounds->answer_ns * (bounds->requests + 1)));
+    if (rc == 0)
+        *out = driver->reply.slice;
+    return rc;
+}
+
+int weir__driver_set_pids(struct driver *driver, uint32_t target_id, const pid_t *pids,
+                          unsigned count)
+{
+    if (count > WEIR__DRIVER_PIDS_MAX) {
+        snprintf(driver->error, sizeof(driver->error), "%u server processes, at most %d", count,
+                 WEIR__DRIVER_PIDS_MAX);
+        return -EINVAL;
+    }
+    driver->request.target_id = target_id;
+    driver->request.target.pid_count = count;
+    if (count > 0)
+        memcpy(driver->request.target.server_pids, pids, count * sizeof(*pids));
+    return ask(driver, DRIVE_SET_PIDS, 0);
+}
+
+int weir__driver_close(struct driver *driver, uint32_t target_id)
+{
+    driver->request.target_id = target_id;
+    return ask(driver, DRIVE_CLOSE, 0);
+}

@@ -1,0 +1,126 @@
+/*
+ * Inside the driver process: a target, its connections and the threads that drive them.
+ *
+ * A target has `threads` workers for the closed shape, and as many again for bursts, made when the
+ * first burst comes. A worker owns a share of the connections and one epoll instance; it runs in a
+ * thread for the time of a slice, and between slices nothing runs and nothing is in flight.
+ */
+#ifndef WEIR_BENCH_DRIVER_LOAD_H
+#define WEIR_BENCH_DRIVER_LOAD_H
+
+#include <time.h>
+
+#include "bench/driver.h"
+#include "bench/driver_payload.h"
+
+#define WEIR__DRIVE_SOURCE_CONNS                                                                   \
+    14000u                          /* connections from one source address: MODELS' port wall      \
+                                     */
+#define WEIR__DRIVE_HEADER_BYTES 4u /* of a frame */
+#define WEIR__DRIVE_BUFFER_BYTES (256 << 10) /* received at once, at most */
+
+enum conn_phase {
+    CONN_GONE,       /* no descriptor: given up, or not opened yet */
+    CONN_CONNECTING, /* burst: connect under way */
+    CONN_IDLE,       /* open, nothing in flight */
+    CONN_ASKING,     /* a request is being sent or answered */
+    CONN_CLOSING,    /* burst: half-closed, waiting for the server to close */
+};
+
+struct drive_conn {
+    int fd;
+    enum conn_phase phase;
+    uint32_t id;       /* within the target; picks the payload */
+    uint32_t sent;     /* bytes of the request under way, on the wire */
+    uint32_t received; /* bytes of its response */
+    uint64_t seq;      /* of the request under way, or the next */
+    uint64_t since_ns; /* when the phase began, or the request under way was sent */
+};
+
+struct drive_worker {
+    struct drive_target *target;
+    struct drive_conn *conns;
+    uint32_t count;
+    int epoll_fd;
+    uint8_t *buffer; /* received bytes; shared by all connections, as they are verified at once */
+    cpu_set_t cpus;  /* of its thread, if pinned */
+    bool pinned;
+
+    /* of the slice under way */
+    uint64_t deadline_ns; /* no request starts later; ignored in a burst */
+    uint32_t requests;    /* burst: of each connection; 0: until the deadline */
+    uint32_t active;      /* connections with something in flight */
+    uint64_t check_ns;    /* when to look for connections that waited too long */
+    uint64_t first_ns, last_ns, end_ns, cpu_ns;
+    struct driver_slice out; /* its counts, first error and latencies */
+};
+
+struct drive_target {
+    struct driver_target spec;
+    struct drive_payload payload;
+    uint8_t header[WEIR__DRIVE_HEADER_BYTES]; /* of every frame: they are all equally long */
+    uint32_t header_bytes;                    /* 0 for echo */
+    uint32_t wire_bytes;                      /* of a request, and of its response */
+    unsigned threads;
+    uint32_t bursts;                     /* so far, to pick source addresses */
+    struct drive_worker *closed, *burst; /* `threads` each; burst NULL until needed */
+};
+
+static inline uint64_t weir__drive_now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* --- driver_target.c: making and ending targets; slices over all their workers ---------------- */
+
+/* Copies `spec`, makes the closed workers and opens their connections, unless no_connections.
+ * Returns 0, or -errno with a message in `error` and nothing kept. */
+int weir__drive_target_open(struct drive_target *target, const struct driver_target *spec,
+                            unsigned threads, const cpu_set_t *cpus, char *error);
+
+/* Resets and closes all connections and frees the rest. -EPROTO if unasked bytes waited on one. */
+int weir__drive_target_close(struct drive_target *target, char *error);
+
+/* weir__driver_slice and weir__driver_burst, here in the driver process. */
+int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
+                             struct driver_slice *out, char *error);
+int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
+                             struct driver_slice *out, char *error);
+
+/* Fills in what follows from the counts and from the server's CPU time before and after (-1:
+ * unknown): server_cpu_ns, driver_bound, verified. */
+void weir__drive_judge(struct driver_slice *out, unsigned server_cpus, int64_t cpu_before_ns,
+                       int64_t cpu_after_ns);
+
+/* --- driver_connect.c: sockets ------------------------------------------------------------- */
+
+/* The source address number for connection `id`: 0 leaves it to the kernel. */
+uint32_t weir__drive_source(const struct drive_target *target, uint32_t id, bool burst);
+
+/* A non-blocking socket with the options every socket of a benchmark has, bound to the loopback
+ * source of that number. Returns the descriptor, or -errno with a message. */
+int weir__drive_socket(const struct drive_target *target, uint32_t source, char *error);
+
+/* Connects all of a worker's connections, 64 at a time, until `deadline_ns`. 0, or -errno of the
+ * first that failed with a message; the others are left as they are. */
+int weir__drive_connect_all(struct drive_worker *worker, uint64_t deadline_ns, char *error);
+
+/* Has the worker's epoll watch `conn`. 0 or -errno. */
+int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn);
+
+/* --- driver_worker.c: one worker's slice ----------------------------------------------------- */
+
+/* Runs the worker's share of a slice in the calling thread: results are in the worker. */
+void weir__drive_worker_run(struct drive_worker *worker);
+
+/* --- driver_cpu.c ---------------------------------------------------------------------------- */
+
+/* CPU time of all threads of the processes, in ns; -1 if there are none or one cannot be read. */
+int64_t weir__drive_server_cpu_ns(const pid_t *pids, unsigned count);
+
+/* The same once it stands still (the server has gone back to its wait), or after 5 ms. */
+int64_t weir__drive_server_cpu_settled_ns(const pid_t *pids, unsigned count);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * What driver.c (the parent) and driver_main.c (the driver process) say to each other: one
+ * request, one reply, each one SOCK_SEQPACKET message. Both ends are the same binary, so plain
+ * structs will do.
+ */
+#ifndef WEIR_BENCH_DRIVER_WIRE_H
+#define WEIR_BENCH_DRIVER_WIRE_H
+
+#include "bench/driver.h"
+
+enum drive_verb {
+    DRIVE_START, /* first of all: pin, prepare, answer */
+    DRIVE_OPEN,
+    DRIVE_SLICE,
+    DRIVE_BURST,
+    DRIVE_SET_PIDS,
+    DRIVE_CLOSE,
+};
+
+struct drive_request {
+    enum drive_verb verb;
+    uint32_t target_id;   /* all but START and OPEN */
+    uint64_t duration_ns; /* SLICE */
+    cpu_set_t cpus;       /* START, if pinned */
+    bool pinned;
+    unsigned threads;            /* START: at least 1 */
+    struct driver_target target; /* OPEN; SET_PIDS: only its pids */
+};
+
+struct drive_reply {
+    int32_t result; /* 0 or -errno, as the call of driver.h returns it */
+    uint32_t target_id;
+    char error[WEIR__DRIVER_TEXT_BYTES];
+    struct driver_slice slice; /* SLICE and BURST */
+};
+
+/* The driver process from here on: serves requests on `control` until it closes. Returns an exit
+ * code. */
+int weir__drive_serve(int control);
+
+#endif

@@ -1,0 +1,49 @@
+/* The table of descriptor records; see watch.h. */
+#include "legacy/watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int grow_directory(struct weir__watch_table *table, uint32_t chunk)
+{
+    uint32_t count = table->chunk_count ? table->chunk_count : 16;
+    while (count <= chunk)
+        count *= 2;
+    struct weir__watch **chunks = realloc(table->chunks, sizeof *chunks * count);
+    if (!chunks)
+        return -ENOMEM;
+    memset(chunks + table->chunk_count, 0, sizeof *chunks * (count - table->chunk_count));
+    table->chunks = chunks;
+    table->chunk_count = count;
+    return 0;
+}
+
+int weir__watch_need(struct weir__watch_table *table, int fd, struct weir__watch **watch)
+{
+    *watch = weir__watch_find(table, fd);
+    if (*watch)
+        return 0;
+    if (fcntl(fd, F_GETFD) < 0)
+        return -errno;
+    uint32_t chunk = (uint32_t)fd / WEIR__WATCH_CHUNK;
+    if (chunk >= table->chunk_count) {
+        int rc = grow_directory(table, chunk);
+        if (rc < 0)
+            return rc;
+    }
+    table->chunks[chunk] = calloc(WEIR__WATCH_CHUNK, sizeof **table->chunks);
+    if (!table->chunks[chunk])
+        return -ENOMEM;
+    *watch = weir__watch_at(table, fd);
+    return 0;
+}
+
+void weir__watch_table_deinit(struct weir__watch_table *table)
+{
+    for (uint32_t i = 0; i < table->chunk_count; i++)
+        free(table->chunks[i]);
+    free(table->chunks);
+    *table = (struct weir__watch_table){0};
+}

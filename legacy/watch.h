@@ -1,0 +1,87 @@
+/*
+ * What a reactor knows of one descriptor, and the table of these records.
+ *
+ * A record is 24 bytes and is all that an idle connection costs a reactor in user memory. The table
+ * grows by chunks that never move, so a record's address holds until the engine is closed; it is
+ * indexed by descriptor. Used by the reactor and by the pollers, on the loop's thread only. Makes
+ * no decision about readiness.
+ */
+#ifndef WEIR_LEGACY_WATCH_H
+#define WEIR_LEGACY_WATCH_H
+
+#include <assert.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stddef.h>
+
+#include "core/op.h"
+
+/* Directions: of events, of a record's interest, and in its state those known to be ready. */
+enum {
+    WEIR__IN = 1,
+    WEIR__OUT = 2,
+    WEIR__PRI = 4,
+    WEIR__DIRECTIONS = 7,
+};
+
+/* More bits of a record's state. */
+enum {
+    /* A short read does not mean "drained": EOF, an error or urgent data may stand behind it. */
+    WEIR__WATCH_DRAIN = 8,
+    WEIR__WATCH_LISTED = 16, /* on the poller's list, through `link` */
+};
+
+struct weir__watch {
+    struct weir__op *in;  /* ACCEPT, RECV, POLL for input */
+    struct weir__op *out; /* CONNECT, SEND, SEND_BUFS, POLL for output alone */
+    uint32_t link;        /* the poller's own: place in its array, or next on its list */
+    uint16_t generation;  /* counts the descriptors that had this number */
+    uint8_t interest;     /* directions the poller was told */
+    uint8_t state;        /* edge-triggered: directions not known to be exhausted; and the above */
+};
+static_assert(sizeof(struct weir__watch) == 24, "this is the idle memory of a connection");
+
+enum { WEIR__WATCH_CHUNK = 1024 };
+
+struct weir__watch_table {
+    struct weir__watch **chunks; /* NULL where no descriptor was used yet */
+    uint32_t chunk_count;
+};
+
+/* The record of a descriptor that has been through weir__watch_need(). */
+static inline struct weir__watch *weir__watch_at(const struct weir__watch_table *table, int fd)
+{
+    uint32_t chunk = (uint32_t)fd / WEIR__WATCH_CHUNK;
+    assert(chunk < table->chunk_count && table->chunks[chunk]);
+    return &table->chunks[chunk][(uint32_t)fd % WEIR__WATCH_CHUNK];
+}
+
+/* The same, or NULL where the table has not grown so far. */
+static inline struct weir__watch *weir__watch_find(const struct weir__watch_table *table, int fd)
+{
+    uint32_t chunk = (uint32_t)fd / WEIR__WATCH_CHUNK;
+    if (fd < 0 || chunk >= table->chunk_count || !table->chunks[chunk])
+        return NULL;
+    return &table->chunks[chunk][(uint32_t)fd % WEIR__WATCH_CHUNK];
+}
+
+/* The same; grows the table. 0, -EBADF where no such descriptor is open (looked at only when the
+ * table would have to grow: a wild number must not cost memory), or -ENOMEM. */
+int weir__watch_need(struct weir__watch_table *table, int fd, struct weir__watch **watch);
+void weir__watch_table_deinit(struct weir__watch_table *table);
+
+/* Directions the ops of a record wait for. */
+static inline unsigned weir__watch_want(const struct weir__watch *watch)
+{
+    unsigned want = 0;
+    if (watch->in)
+        want |= watch->in->kind != WEIR__OP_POLL ? WEIR__IN
+                                                 : (watch->in->len & POLLIN ? WEIR__IN : 0u) |
+                                                       (watch->in->len & POLLOUT ? WEIR__OUT : 0u) |
+                                                       (watch->in->len & POLLPRI ? WEIR__PRI : 0u);
+    if (watch->out)
+        want |= WEIR__OUT;
+    return want;
+}
+
+#endif

@@ -1,0 +1,569 @@
+/*
+ * The load driver against a server in this test's own threads: what a good server is credited
+ * with, and that each way of answering wrongly is noticed, described, and costs one connection
+ * only.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/driver.h"
+#include "tests/bench/wrong_server.h"
+
+#define SLICE_NS 50000000u
+
+static struct wrong_server server;
+static struct driver *driver;
+static struct driver_target target;
+static struct driver_slice slice;
+static uint32_t id;
+
+/* A test that hangs dies of SIGALRM. (Criterion's own .timeout leaks, which LeakSanitizer minds.)
+ * */
+static void bound(void)
+{
+    alarm(60);
+}
+
+/* The driver first: it is forked before this process has threads. */
+static void start_driver(unsigned threads)
+{
+    struct driver_options options = {.no_exec = true, .threads = threads};
+    cr_assert_eq(weir__driver_new(&driver, &options), 0, "%s", weir__driver_error(driver));
+}
+
+static void start_server(enum driver_workload workload, uint32_t conns, uint32_t size)
+{
+    server.wire_bytes = size + (workload == DRIVER_FRAME ? 4 : 0);
+    wrong_server_start(&server);
+    target.workload = workload;
+    target.conns = conns;
+    target.size_bytes = size;
+    target.seed = 42;
+    target.addr_len = sizeof(server.addr);
+    memcpy(&target.addr, &server.addr, sizeof(server.addr));
+    target.pid_count = 1;
+    target.server_pids[0] = getpid();
+}
+
+static void open_target(void)
+{
+    cr_assert_eq(weir__driver_open(driver, &target, &id), 0, "%s", weir__driver_error(driver));
+}
+
+static void run_slice(void)
+{
+    cr_assert_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), 0, "%s",
+                 weir__driver_error(driver));
+}
+
+static void expect_clean(uint32_t conns)
+{
+    cr_assert_str_eq(slice.first_error, "");
+    cr_assert_eq(slice.errors, 0);
+    cr_assert_eq(slice.wrong, 0);
+    cr_assert_geq(slice.requests, conns);
+    cr_assert_eq(slice.bytes, slice.requests * server.wire_bytes);
+    cr_assert_eq(slice.latency.count, slice.requests);
+    cr_assert(slice.verified);
+    cr_assert_eq(slice.conns_alive, conns);
+    cr_assert_gt(slice.elapsed_ns, 0);
+    cr_assert_gt(slice.server_cpu_ns, 0);
+    cr_assert_gt(slice.driver_cpu_ns, 0);
+    cr_assert(slice.driver_busy > 0 && slice.driver_busy <= 1);
+    cr_assert_leq(slice.latency.max_ns, slice.elapsed_ns);
+}
+
+static void stop(void)
+{
+    cr_expect_eq(weir__driver_close(driver, id), 0, "%s", weir__driver_error(driver));
+    weir__driver_free(driver);
+}
+
+static void expect_closed_shape(enum driver_workload workload, uint32_t conns, uint32_t size)
+{
+    start_driver(1);
+    start_server(workload, conns, size);
+    open_target();
+    for (int i = 0; i < 3; i++) {
+        run_slice();
+        expect_clean(conns);
+    }
+    cr_expect_eq(server.accepted, conns);
+    stop();
+}
+
+Test(driver_closed, echoes_a_hundred_bytes_on_many_connections, .init = bound)
+{
+    expect_closed_shape(DRIVER_ECHO, 50, 100);
+}
+
+Test(driver_closed, echoes_a_single_byte, .init = bound)
+{
+    expect_closed_shape(DRIVER_ECHO, 3, 1);
+}
+
+Test(driver_closed, echoes_requests_longer_than_any_socket_buffer, .init = bound)
+{
+    expect_closed_shape(DRIVER_ECHO, 2, 6u << 20);
+}
+
+Test(driver_closed, echoes_frames, .init = bound)
+{
+    expect_closed_shape(DRIVER_FRAME, 20, 100);
+}
+
+Test(driver_closed, echoes_frames_longer_than_any_socket_buffer, .init = bound)
+{
+    expect_closed_shape(DRIVER_FRAME, 2, 6u << 20);
+}
+
+Test(driver_closed, shares_connections_among_threads, .init = bound)
+{
+    start_driver(3);
+    start_server(DRIVER_ECHO, 20, 64);
+    open_target();
+    run_slice();
+    expect_clean(20);
+    stop();
+}
+
+Test(driver_closed, leaves_a_thread_without_connections_in_peace, .init = bound)
+{
+    start_driver(4);
+    start_server(DRIVER_ECHO, 2, 64);
+    open_target();
+    run_slice();
+    expect_clean(2);
+    stop();
+}
+
+Test(driver_closed, keeps_the_connections_of_several_targets_open_between_slices, .init = bound)
+{
+    uint32_t other;
+    start_driver(1);
+    start_server(DRIVER_ECHO, 10, 100);
+    open_target();
+    target.seed = 7;
+    target.conns = 5;
+    cr_assert_eq(weir__driver_open(driver, &target, &other), 0);
+    cr_assert_neq(id, other);
+    for (int i = 0; i < 3; i++) {
+        run_slice();
+        expect_clean(10);
+        cr_assert_eq(weir__driver_slice(driver, other, SLICE_NS, &slice), 0);
+        expect_clean(5);
+    }
+    cr_expect_eq(server.accepted, 15);
+    cr_expect_eq(weir__driver_close(driver, other), 0);
+    stop();
+}
+
+Test(driver_closed, knows_no_server_cpu_without_a_process, .init = bound)
+{
+    start_driver(1);
+    start_server(DRIVER_ECHO, 1, 100);
+    target.pid_count = 0;
+    open_target();
+    run_slice();
+    cr_assert(slice.verified);
+    cr_assert_eq(slice.server_cpu_ns, -1);
+    pid_t self = getpid();
+    cr_assert_eq(weir__driver_set_pids(driver, id, &self, 1), 0);
+    run_slice();
+    expect_clean(1);
+    stop();
+}
+
+/* --- servers that do one thing wrong
+ * ---------------------------------------------------------------- */
+
+static void start_wrong(enum fault fault, uint32_t request, uint32_t byte)
+{
+    server.fault = fault;
+    server.fault_conn = 2;
+    server.fault_request = request;
+    server.fault_byte = byte;
+    target.answer_timeout_ns = 300000000;
+    start_driver(1);
+    start_server(DRIVER_ECHO, 5, 100);
+    open_target();
+}
+
+/* One connection failed with a message that contains `text`; the four others went on. */
+static void expect_one_failure(const char *text, uint64_t wrong)
+{
+    cr_expect(strstr(slice.first_error, text), "'%s' is not in '%s'", text, slice.first_error);
+    cr_expect(strstr(slice.first_error, "connection 2 "), "'%s'", slice.first_error);
+    cr_expect_eq(slice.errors, 1);
+    cr_expect_eq(slice.wrong, wrong);
+    cr_expect_not(slice.verified);
+    cr_expect_geq(slice.requests, 4);
+    cr_expect_eq(slice.conns_alive, 4);
+    run_slice();
+    cr_expect(slice.verified);
+    cr_expect_eq(slice.conns_alive, 4);
+    weir__driver_free(driver);
+}
+
+Test(driver_notices, a_flipped_bit, .init = bound)
+{
+    start_wrong(FAULT_FLIP, 3, 77);
+    run_slice();
+    unsigned want, got;
+    const char *at = strstr(slice.first_error, "request 3 byte 77: want 0x");
+    cr_assert_not_null(at, "'%s'", slice.first_error);
+    cr_assert_eq(sscanf(at, "request 3 byte 77: want 0x%2x, got 0x%2x", &want, &got), 2);
+    cr_expect_eq(want ^ got, 1);
+    expect_one_failure("request 3 byte 77", 1);
+}
+
+Test(driver_notices, a_dropped_byte, .init = bound)
+{
+    start_wrong(FAULT_DROP, 0, 50);
+    run_slice();
+    expect_one_failure("request 0 byte 5", 1);
+}
+
+Test(driver_notices, a_dropped_last_byte, .init = bound)
+{
+    start_wrong(FAULT_DROP, 2, 99);
+    run_slice();
+    expect_one_failure("request 2: no answer within 0.3 s (99 of 100 bytes)", 0);
+}
+
+Test(driver_notices, bytes_that_were_never_sent, .init = bound)
+{
+    start_wrong(FAULT_EXTRA, 4, 0);
+    run_slice();
+    expect_one_failure("request 4: 3 bytes more than were sent", 1);
+}
+
+Test(driver_notices, a_response_given_twice, .init = bound)
+{
+    start_wrong(FAULT_REPEAT, 5, 0);
+    run_slice();
+    expect_one_failure("request 5 byte ", 1);
+}
+
+Test(driver_notices, an_early_close, .init = bound)
+{
+    start_wrong(FAULT_CLOSE, 1, 0);
+    run_slice();
+    expect_one_failure("request 1: closed by the server after 0 of 100 bytes", 0);
+}
+
+Test(driver_notices, a_close_within_a_response, .init = bound)
+{
+    start_wrong(FAULT_CLOSE_HALF, 1, 40);
+    run_slice();
+    expect_one_failure("request 1: closed by the server after 40 of 100 bytes", 0);
+}
+
+Test(driver_notices, a_reset, .init = bound)
+{
+    start_wrong(FAULT_RESET, 1, 0);
+    run_slice();
+    expect_one_failure("request 1: Connection reset by peer after 0 of 100 bytes", 0);
+}
+
+Test(driver_notices, silence, .init = bound)
+{
+    start_wrong(FAULT_SILENT, 1, 0);
+    run_slice();
+    expect_one_failure("request 1: no answer within 0.3 s (0 of 100 bytes)", 0);
+}
+
+Test(driver_notices, responses_of_another_connection, .init = bound)
+{
+    server.fault = FAULT_SWAP;
+    server.fault_request = 3;
+    start_driver(1);
+    start_server(DRIVER_ECHO, 2, 100);
+    open_target();
+    run_slice();
+    cr_expect_eq(slice.wrong, 2);
+    cr_expect_eq(slice.requests, 6);
+    cr_expect(strstr(slice.first_error, "request 3 byte "), "'%s'", slice.first_error);
+    cr_expect_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), -ENOTCONN);
+    cr_expect_str_eq(weir__driver_error(driver),
+                     "no connection is left: Transport endpoint is not connected");
+    weir__driver_free(driver);
+}
+
+Test(driver_notices, a_wrong_frame_length, .init = bound)
+{
+    server.fault = FAULT_FLIP;
+    server.fault_byte = 3;
+    start_driver(1);
+    start_server(DRIVER_FRAME, 1, 256);
+    open_target();
+    run_slice();
+    cr_expect_str_eq(slice.first_error, "connection 0 request 0 byte 3: want 0x00, got 0x01");
+    weir__driver_free(driver);
+}
+
+Test(driver_notices, bytes_waiting_when_the_target_is_closed, .init = bound)
+{
+    server.fault = FAULT_LATE_EXTRA;
+    start_driver(1);
+    start_server(DRIVER_ECHO, 1, 100);
+    open_target();
+    cr_assert_eq(weir__driver_slice(driver, id, 0, &slice), 0);
+    cr_assert_eq(slice.requests, 1);
+    usleep(200000);
+    cr_expect_eq(weir__driver_close(driver, id), -EPROTO);
+    cr_expect_str_eq(weir__driver_error(driver), "connection 0: 3 bytes more than were sent");
+    weir__driver_free(driver);
+}
+
+/* --- bursts
+ * ------------------------------------------------------------------------------------------- */
+
+static void run_burst(void)
+{
+    cr_assert_eq(weir__driver_burst(driver, id, &slice), 0, "%s", weir__driver_error(driver));
+}
+
+Test(driver_burst, serves_all_clients_again_and_again, .init = bound)
+{
+    start_driver(1);
+    target.no_connections = true;
+    target.requests_per_conn = 20;
+    start_server(DRIVER_ECHO, 100, 100);
+    open_target();
+    for (uint32_t i = 1; i <= 4; i++) {
+        run_burst();
+        expect_clean(100);
+        cr_assert_eq(slice.requests, 2000);
+        cr_assert_eq(server.accepted, 100 * i);
+    }
+    cr_expect_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), -ENOTCONN);
+    stop();
+}
+
+Test(driver_burst, leaves_the_open_connections_alone, .init = bound)
+{
+    start_driver(2);
+    target.requests_per_conn = 5;
+    start_server(DRIVER_FRAME, 10, 100);
+    open_target();
+    run_slice();
+    expect_clean(10);
+    run_burst();
+    expect_clean(10);
+    cr_assert_eq(slice.requests, 50);
+    run_slice();
+    expect_clean(10);
+    cr_assert_eq(server.accepted, 20);
+    stop();
+}
+
+Test(driver_burst, asks_a_hundred_times_by_default, .init = bound)
+{
+    start_driver(1);
+    target.no_connections = true;
+    start_server(DRIVER_ECHO, 3, 10);
+    open_target();
+    run_burst();
+    cr_assert_eq(slice.requests, 300);
+    stop();
+}
+
+Test(driver_burst, counts_a_client_that_failed, .init = bound)
+{
+    server.fault = FAULT_CLOSE;
+    server.fault_conn = 3;
+    server.fault_request = 7;
+    start_driver(1);
+    target.no_connections = true;
+    target.requests_per_conn = 10;
+    start_server(DRIVER_ECHO, 8, 100);
+    open_target();
+    run_burst();
+    cr_expect_eq(slice.errors, 1);
+    cr_expect_eq(slice.conns_alive, 7);
+    cr_expect_eq(slice.requests, 77);
+    cr_expect(strstr(slice.first_error, "request 7: closed by the server"), "'%s'",
+              slice.first_error);
+    stop();
+}
+
+Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
+{
+    server.fault = FAULT_NEVER_CLOSE;
+    start_driver(1);
+    target.no_connections = true;
+    target.requests_per_conn = 2;
+    target.answer_timeout_ns = 200000000;
+    start_server(DRIVER_ECHO, 3, 100);
+    open_target();
+    run_burst();
+    cr_expect_eq(slice.errors, 1);
+    cr_expect_eq(slice.requests, 6);
+    cr_expect(strstr(slice.first_error, ": the server did not close within 0.2 s"), "'%s'",
+              slice.first_error);
+    stop();
+}
+
+/* --- what cannot be opened, and processes that go
+ * -------------------------------------------------------- */
+
+Test(driver_open, says_that_nothing_listens, .init = bound)
+{
+    start_driver(1);
+    start_server(DRIVER_ECHO, 3, 100);
+    struct sockaddr_in *addr = (struct sockaddr_in *)&target.addr;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t len = sizeof(*addr);
+    addr->sin_port = 0; /* a port that is bound, and not listened on */
+    cr_assert_eq(bind(fd, (struct sockaddr *)addr, sizeof(*addr)), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -ECONNREFUSED);
+    cr_expect_str_eq(weir__driver_error(driver),
+                     "connection 0: connect: Connection refused: nothing listens there");
+    target.no_connections = true;
+    target.requests_per_conn = 1;
+    open_target();
+    run_burst();
+    cr_expect_eq(slice.errors, 3);
+    cr_expect_eq(slice.requests, 0);
+    cr_expect_not(slice.verified);
+    cr_expect(strstr(slice.first_error, ": connect: Connection refused"), "'%s'",
+              slice.first_error);
+    stop();
+}
+
+Test(driver_open, gives_up_on_a_server_that_never_accepts, .init = bound)
+{
+    start_driver(1);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in addr = {.sin_family = AF_INET};
+    socklen_t len = sizeof(addr);
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&addr, len), 0);
+    cr_assert_eq(listen(fd, 0), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    memcpy(&target.addr, &addr, sizeof(addr));
+    target.addr_len = len;
+    target.conns = 10;
+    target.size_bytes = 10;
+    target.connect_timeout_ns = 200000000;
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -ETIMEDOUT);
+    cr_expect(strstr(weir__driver_error(driver), "its backlog is too short"), "'%s'",
+              weir__driver_error(driver));
+    weir__driver_free(driver);
+}
+
+Test(driver_open, refuses_a_target_out_of_range, .init = bound)
+{
+    start_driver(1);
+    start_server(DRIVER_ECHO, 0, 100);
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -EINVAL);
+    target.conns = 1;
+    target.size_bytes = 0;
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -EINVAL);
+    target.size_bytes = (16u << 20) + 1;
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -EINVAL);
+    cr_expect_eq(weir__driver_slice(driver, 0, SLICE_NS, &slice), -ENOENT);
+    cr_expect_eq(weir__driver_slice(driver, 1u << 31, SLICE_NS, &slice), -ENOENT);
+    cr_expect_str_eq(weir__driver_error(driver), "target 2147483648 is not open");
+    weir__driver_free(driver);
+}
+
+Test(driver_open, reuses_the_place_of_a_closed_target, .init = bound)
+{
+    start_driver(1);
+    start_server(DRIVER_ECHO, 1, 16);
+    for (unsigned i = 0; i < 2 * WEIR__DRIVER_TARGETS_MAX; i++) {
+        open_target();
+        cr_assert_eq(id, 0);
+        cr_assert_eq(weir__driver_close(driver, id), 0);
+    }
+    for (unsigned i = 0; i < WEIR__DRIVER_TARGETS_MAX; i++)
+        open_target();
+    cr_assert_eq(weir__driver_open(driver, &target, &id), -ENOSPC);
+    weir__driver_free(driver);
+}
+
+Test(driver_process, refuses_cpus_that_do_not_exist, .init = bound)
+{
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(CPU_SETSIZE - 1, &cpus);
+    struct driver_options options = {.no_exec = true, .cpus = &cpus};
+    cr_assert_eq(weir__driver_new(&driver, &options), -EINVAL);
+    cr_assert(strstr(weir__driver_error(driver), "driver CPUs: "), "'%s'",
+              weir__driver_error(driver));
+    weir__driver_free(driver);
+}
+
+Test(driver_process, runs_where_it_is_told_to, .init = bound)
+{
+    cpu_set_t cpus, seen;
+    CPU_ZERO(&cpus);
+    cr_assert_eq(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &cpus))
+        cpu++;
+    CPU_ZERO(&cpus);
+    CPU_SET(cpu, &cpus);
+    struct driver_options options = {.no_exec = true, .cpus = &cpus};
+    cr_assert_eq(weir__driver_new(&driver, &options), 0);
+    cr_assert_eq(sched_getaffinity(weir__driver_pid(driver), sizeof(seen), &seen), 0);
+    cr_assert(CPU_EQUAL(&cpus, &seen));
+    start_server(DRIVER_ECHO, 4, 100);
+    open_target();
+    run_slice();
+    expect_clean(4);
+    stop();
+}
+
+Test(driver_process, its_death_is_noticed_and_told, .init = bound)
+{
+    start_driver(1);
+    start_server(DRIVER_ECHO, 1, 100);
+    open_target();
+    kill(weir__driver_pid(driver), SIGKILL);
+    cr_expect_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), -EPIPE);
+    cr_expect_str_eq(weir__driver_error(driver), "the load driver died of signal 9 (Killed)");
+    cr_expect_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), -EPIPE);
+    cr_expect_str_eq(weir__driver_error(driver), "the load driver is not running any more");
+    weir__driver_free(driver);
+}
+
+Test(driver_process, dies_with_its_parent, .init = bound)
+{
+    int pair[2];
+    pid_t driver_pid = 0;
+    int status;
+    cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    cr_assert_eq(pipe(pair), 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        start_driver(1);
+        driver_pid = weir__driver_pid(driver);
+        if (write(pair[1], &driver_pid, sizeof(driver_pid)) != sizeof(driver_pid))
+            _exit(1);
+        pause();
+    }
+    cr_assert_eq(read(pair[0], &driver_pid, sizeof(driver_pid)), sizeof(driver_pid));
+    kill(parent, SIGKILL);
+    cr_assert_eq(waitpid(parent, &status, 0), parent);
+    cr_assert_eq(waitpid(driver_pid, &status, 0), driver_pid);
+}
+
+Test(driver_process, ends_when_it_is_freed, .init = bound)
+{
+    start_driver(1);
+    pid_t pid = weir__driver_pid(driver);
+    weir__driver_free(driver);
+    cr_assert_eq(kill(pid, 0), -1);
+    cr_assert_eq(errno, ESRCH);
+    weir__driver_free(NULL);
+}

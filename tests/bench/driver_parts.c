@@ -1,0 +1,165 @@
+/* The driver's pieces that need no process: CPU lists, payload windows, source addresses, the
+ * verdict. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/driver_load.h"
+
+static cpu_set_t cpus;
+
+Test(cpu_list, reads_numbers_and_ranges)
+{
+    cr_assert_eq(weir__driver_cpus_parse("0", &cpus), 1);
+    cr_assert(CPU_ISSET(0, &cpus));
+    cr_assert_eq(weir__driver_cpus_parse("2-4,9,1023", &cpus), 5);
+    cr_assert(CPU_ISSET(2, &cpus) && CPU_ISSET(3, &cpus) && CPU_ISSET(4, &cpus));
+    cr_assert(CPU_ISSET(9, &cpus) && CPU_ISSET(1023, &cpus));
+    cr_assert_eq(weir__driver_cpus_parse("1,1-2", &cpus), 2);
+}
+
+Test(cpu_list, refuses_everything_else)
+{
+    static const char *const bad[] = {"",    ",",    "1,",    ",1",  "a",    "1-",         "-1",
+                                      "3-2", "1 ,2", "1-2-3", "0x1", "1024", "99999999999"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_expect_eq(weir__driver_cpus_parse(bad[i], &cpus), -EINVAL, "'%s'", bad[i]);
+}
+
+Test(payload, no_two_connections_share_a_window_at_one_request)
+{
+    static uint8_t seen[WEIR__PAYLOAD_PLACES];
+    struct drive_payload payload;
+    cr_assert_eq(weir__drive_payload_init(&payload, 100, 1), 0);
+    for (uint32_t conn = 0; conn < WEIR__PAYLOAD_PLACES; conn++) {
+        size_t place = (size_t)(weir__drive_payload_at(&payload, conn, 77) - payload.block);
+        cr_assert_lt(place, WEIR__PAYLOAD_PLACES);
+        cr_assert_eq(seen[place]++, 0);
+    }
+    weir__drive_payload_deinit(&payload);
+}
+
+Test(payload, no_two_of_65536_requests_of_a_connection_share_a_window)
+{
+    static uint8_t seen[WEIR__PAYLOAD_PLACES];
+    struct drive_payload payload;
+    cr_assert_eq(weir__drive_payload_init(&payload, 100, 2), 0);
+    for (uint64_t i = 0; i < WEIR__PAYLOAD_PLACES; i++) {
+        uint64_t seq = UINT32_MAX - 1000 + i; /* across the wrap of 32 bits */
+        size_t place = (size_t)(weir__drive_payload_at(&payload, 5, seq) - payload.block);
+        cr_assert_eq(seen[place]++, 0);
+    }
+    weir__drive_payload_deinit(&payload);
+}
+
+Test(payload, windows_at_different_places_differ_within_eight_bytes)
+{
+    struct drive_payload payload;
+    cr_assert_eq(weir__drive_payload_init(&payload, 8, 3), 0);
+    const uint8_t *first = weir__drive_payload_at(&payload, 0, 0);
+    for (uint32_t i = 0; i < WEIR__PAYLOAD_PLACES; i++) {
+        const uint8_t *other = payload.block + i;
+        cr_assert(other == first || memcmp(other, first, 8) != 0);
+    }
+    weir__drive_payload_deinit(&payload);
+}
+
+Test(payload, the_seed_decides)
+{
+    struct drive_payload a, b, c;
+    cr_assert_eq(weir__drive_payload_init(&a, 64, 9), 0);
+    cr_assert_eq(weir__drive_payload_init(&b, 64, 9), 0);
+    cr_assert_eq(weir__drive_payload_init(&c, 64, 10), 0);
+    cr_assert_eq(memcmp(weir__drive_payload_at(&a, 3, 4), weir__drive_payload_at(&b, 3, 4), 64), 0);
+    cr_assert_neq(memcmp(weir__drive_payload_at(&a, 3, 4), weir__drive_payload_at(&c, 3, 4), 64),
+                  0);
+    weir__drive_payload_deinit(&a);
+    weir__drive_payload_deinit(&b);
+    weir__drive_payload_deinit(&c);
+}
+
+static void set_address(struct drive_target *target, const char *text)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)&target->spec.addr;
+    in->sin_family = AF_INET;
+    inet_pton(AF_INET, text, &in->sin_addr);
+}
+
+Test(sources, spread_over_the_loopback_addresses)
+{
+    static struct drive_target target;
+    set_address(&target, "127.0.0.1");
+    target.spec.conns = 40000;
+    cr_expect_eq(weir__drive_source(&target, 0, false), 0);
+    cr_expect_eq(weir__drive_source(&target, 13999, false), 0);
+    cr_expect_eq(weir__drive_source(&target, 14000, false), 1);
+    cr_expect_eq(weir__drive_source(&target, 39999, false), 2);
+}
+
+Test(sources, of_neighbouring_bursts_and_of_open_connections_are_all_different)
+{
+    static struct drive_target target;
+    set_address(&target, "127.0.0.1");
+    target.spec.conns = 28001;
+    for (target.bursts = 0; target.bursts < 64; target.bursts++) {
+        uint32_t first = weir__drive_source(&target, 0, true);
+        cr_expect_eq(first, 4 + 3 * target.bursts);
+        cr_expect_eq(weir__drive_source(&target, 28000, true), first + 2);
+    }
+}
+
+Test(sources, elsewhere_are_left_to_the_kernel)
+{
+    static struct drive_target target;
+    set_address(&target, "192.0.2.1");
+    target.spec.conns = 40000;
+    cr_expect_eq(weir__drive_source(&target, 39999, false), 0);
+    cr_expect_eq(weir__drive_source(&target, 39999, true), 0);
+}
+
+static struct driver_slice judged(double driver_busy, unsigned server_cpus, int64_t before,
+                                  int64_t after)
+{
+    static struct driver_slice out;
+    memset(&out, 0, sizeof(out));
+    out.requests = 10;
+    out.elapsed_ns = 1000;
+    out.driver_busy = driver_busy;
+    weir__drive_judge(&out, server_cpus, before, after);
+    return out;
+}
+
+Test(verdict, the_driver_was_the_bottleneck_if_only_it_was_busy)
+{
+    cr_expect(judged(0.97, 1, 0, 500).driver_bound);
+    cr_expect_not(judged(0.97, 1, 0, 990).driver_bound, "both were busy");
+    cr_expect(judged(0.97, 2, 0, 990).driver_bound, "the server had a second CPU");
+    cr_expect_not(judged(0.60, 1, 0, 500).driver_bound, "both were idle at times");
+    cr_expect_not(judged(0.60, 1, 0, 990).driver_bound);
+    cr_expect(judged(0.97, 1, -1, -1).driver_bound, "nothing is known of the server");
+}
+
+Test(verdict, server_cpu_is_known_or_not)
+{
+    cr_expect_eq(judged(0.5, 1, 200, 700).server_cpu_ns, 500);
+    cr_expect_eq(judged(0.5, 1, -1, 700).server_cpu_ns, -1);
+    cr_expect_eq(judged(0.5, 1, 200, -1).server_cpu_ns, -1);
+}
+
+Test(server_cpu, counts_this_process_and_not_one_that_is_gone)
+{
+    pid_t self[2] = {getpid(), getpid()};
+    int64_t once = weir__drive_server_cpu_ns(self, 1);
+    cr_expect_gt(once, 0);
+    cr_expect_geq(weir__drive_server_cpu_ns(self, 2), 2 * once);
+    cr_expect_eq(weir__drive_server_cpu_ns(self, 0), -1);
+    self[1] = fork();
+    if (self[1] == 0)
+        _exit(0);
+    cr_assert_eq(waitpid(self[1], NULL, 0), self[1]);
+    cr_expect_eq(weir__drive_server_cpu_ns(self, 2), -1);
+    cr_expect_eq(weir__drive_server_cpu_settled_ns(self, 2), -1);
+}

@@ -1,0 +1,177 @@
+/* See wrong_server.h. Blocking calls, a thread per connection: nothing of what is tested is used.
+ * */
+#include "tests/bench/wrong_server.h"
+
+#include <assert.h>
+#include <arpa/inet.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct wrong_conn {
+    struct wrong_server *server;
+    int fd, other_fd; /* other_fd: FAULT_SWAP, else -1 */
+    uint32_t id;
+    uint8_t *request, *previous;
+};
+
+static bool read_all(int fd, uint8_t *at, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = recv(fd, at, len, 0);
+        if (n <= 0)
+            return false;
+        at += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+static void write_all(int fd, const uint8_t *at, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
+        if (n <= 0)
+            return;
+        at += n;
+        len -= (size_t)n;
+    }
+}
+
+static void reset(int fd)
+{
+    struct linger linger = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+/* Answers the one request that is to go wrong. False: the connection ends here. */
+static bool answer_wrong(struct wrong_conn *conn)
+{
+    struct wrong_server *server = conn->server;
+    size_t len = server->wire_bytes, at = server->fault_byte;
+    switch (server->fault) {
+    case FAULT_FLIP:
+        conn->request[at] ^= 1;
+        write_all(conn->fd, conn->request, len);
+        return true;
+    case FAULT_DROP:
+        memmove(conn->request + at, conn->request + at + 1, len - at - 1);
+        write_all(conn->fd, conn->request, len - 1);
+        return true;
+    case FAULT_EXTRA:
+        memcpy(conn->request + len, "abc", 3);
+        write_all(conn->fd, conn->request, len + 3);
+        return true;
+    case FAULT_LATE_EXTRA:
+        write_all(conn->fd, conn->request, len);
+        usleep(20000);
+        write_all(conn->fd, (const uint8_t *)"abc", 3);
+        return true;
+    case FAULT_REPEAT:
+        write_all(conn->fd, conn->previous, len);
+        return true;
+    case FAULT_RESET:
+    case FAULT_CLOSE_HALF:
+        write_all(conn->fd, conn->request, at);
+        if (server->fault == FAULT_RESET)
+            reset(conn->fd);
+        return false;
+    case FAULT_SILENT:
+        pause();
+        return false;
+    default:
+        return false; /* FAULT_CLOSE */
+    }
+}
+
+static void serve(struct wrong_conn *conn)
+{
+    struct wrong_server *server = conn->server;
+    size_t len = server->wire_bytes;
+    bool wrong = server->fault_conn == conn->id && server->fault != FAULT_NONE &&
+                 server->fault != FAULT_NEVER_CLOSE;
+    for (uint32_t i = 0; read_all(conn->fd, conn->request, len); i++) {
+        if (wrong && i == server->fault_request) {
+            if (!answer_wrong(conn))
+                return;
+        } else {
+            write_all(conn->fd, conn->request, len);
+        }
+        memcpy(conn->previous, conn->request, len);
+    }
+    if (server->fault == FAULT_NEVER_CLOSE && server->fault_conn == conn->id)
+        pause();
+}
+
+/* Two connections served in step, their answers crossed from request fault_request on. */
+static void serve_swapped(struct wrong_conn *conn)
+{
+    size_t len = conn->server->wire_bytes;
+    for (uint32_t i = 0;
+         read_all(conn->fd, conn->request, len) && read_all(conn->other_fd, conn->previous, len);
+         i++) {
+        bool swap = i >= conn->server->fault_request;
+        write_all(swap ? conn->other_fd : conn->fd, conn->request, len);
+        write_all(swap ? conn->fd : conn->other_fd, conn->previous, len);
+    }
+    close(conn->other_fd);
+}
+
+static void *conn_thread(void *arg)
+{
+    struct wrong_conn *conn = arg;
+    if (conn->other_fd >= 0)
+        serve_swapped(conn);
+    else
+        serve(conn);
+    close(conn->fd);
+    free(conn->request);
+    free(conn->previous);
+    free(conn);
+    return NULL;
+}
+
+static void *accept_thread(void *arg)
+{
+    struct wrong_server *server = arg;
+    for (;;) {
+        struct wrong_conn *conn = calloc(1, sizeof(*conn));
+        assert(conn);
+        conn->server = server;
+        conn->other_fd = -1;
+        conn->request = malloc(server->wire_bytes + 3);
+        conn->previous = calloc(1, server->wire_bytes);
+        conn->fd = accept(server->listen_fd, NULL, NULL);
+        assert(conn->fd >= 0 && conn->request && conn->previous);
+        conn->id = server->accepted++;
+        if (server->fault == FAULT_SWAP) {
+            conn->other_fd = accept(server->listen_fd, NULL, NULL);
+            assert(conn->other_fd >= 0);
+            server->accepted++;
+        }
+        pthread_t thread;
+        int rc = pthread_create(&thread, NULL, conn_thread, conn);
+        assert(rc == 0);
+        pthread_detach(thread);
+    }
+    return NULL;
+}
+
+void wrong_server_start(struct wrong_server *server)
+{
+    socklen_t len = sizeof(server->addr);
+    server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert(server->listen_fd >= 0);
+    server->addr.sin_family = AF_INET;
+    server->addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int rc = bind(server->listen_fd, (struct sockaddr *)&server->addr, len);
+    assert(rc == 0);
+    rc = listen(server->listen_fd, 1024);
+    assert(rc == 0);
+    rc = getsockname(server->listen_fd, (struct sockaddr *)&server->addr, &len);
+    assert(rc == 0);
+    rc = pthread_create(&server->acceptor, NULL, accept_thread, server);
+    assert(rc == 0);
+}

@@ -1,0 +1,44 @@
+/*
+ * A small server for the driver's tests, in threads of the test itself: it echoes fixed-size
+ * requests, and can be told to do one thing wrong, on one connection, at one request.
+ */
+#ifndef WEIR_TESTS_BENCH_WRONG_SERVER_H
+#define WEIR_TESTS_BENCH_WRONG_SERVER_H
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum fault {
+    FAULT_NONE,
+    FAULT_FLIP,        /* one bit of byte fault_byte */
+    FAULT_DROP,        /* byte fault_byte is left out */
+    FAULT_EXTRA,       /* three bytes more */
+    FAULT_REPEAT,      /* the previous response once more, instead of this one */
+    FAULT_CLOSE,       /* close without an answer */
+    FAULT_CLOSE_HALF,  /* close after fault_byte bytes of it */
+    FAULT_RESET,       /* the same with a reset */
+    FAULT_SILENT,      /* no answer any more */
+    FAULT_NEVER_CLOSE, /* all answers right, but the end of the peer is not followed */
+    FAULT_SWAP,        /* connections 0 and 1 get each other's responses from then on */
+    FAULT_LATE_EXTRA,  /* a right answer, and 20 ms later three bytes nobody asked for */
+};
+
+struct wrong_server {
+    /* set before wrong_server_start */
+    size_t wire_bytes; /* of a request; a stream echo whatever the bytes say */
+    enum fault fault;
+    uint32_t fault_conn, fault_request, fault_byte; /* counted from 0 */
+
+    /* set by wrong_server_start */
+    struct sockaddr_in addr;
+    int listen_fd;
+    pthread_t acceptor;
+    uint32_t accepted;
+};
+
+/* Listens on a free port of 127.0.0.1 and serves until the process ends. Asserts that it can. */
+void wrong_server_start(struct wrong_server *server);
+
+#endif
