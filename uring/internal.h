@@ -1,0 +1,148 @@
+/*
+ * The proactor's inside, shared by the files of uring/ and nobody else.
+ *
+ *   engine.c  the ops table, open and close          setup.c    probing, tiers, features
+ *   submit.c  ops become SQEs, cancel                explain.c  why open() failed, and the cure
+ *   reap.c    CQEs become results of ops             wake.c     messages from other threads
+ *   wait.c    the one system call                    bufring.c  the provided-buffer ring
+ */
+#ifndef WEIR_URING_INTERNAL_H
+#define WEIR_URING_INTERNAL_H
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "uring/compat.h"
+#include "uring/uring.h"
+
+/*
+ * A completion's user_data, the token: where it belongs and which submission it answers.
+ *
+ *   63      56 55                         3 2  0
+ *   generation | address of the op / 8      | tag
+ *
+ * An op's memory stays until its final completion, which the kernel posts exactly once, so a late
+ * completion cannot meet another op. The generation is there to notice if that ever failed: each
+ * submission gets the next one, and a completion that answers another is dropped and counted.
+ */
+enum weir__uring_tag {
+    WEIR__URING_TAG_OP,
+    WEIR__URING_TAG_CANCEL, /* of the cancel request itself: nobody waits for it */
+    WEIR__URING_TAG_WAKE,
+    WEIR__URING_TAG_EVENTFD, /* the armed read of the fallback for wake() */
+    WEIR__URING_TAG_MASK = 7
+};
+enum { WEIR__URING_GENERATION_SHIFT = 56 };
+#define WEIR__URING_ADDRESS                                                                        \
+    ((UINT64_C(1) << WEIR__URING_GENERATION_SHIFT) - 1 - WEIR__URING_TAG_MASK)
+
+/* op->engine_bits while the op is held. */
+enum weir__uring_op_bits {
+    WEIR__URING_GENERATION = 0x1f, /* low bits of the counter of submissions */
+    WEIR__URING_IN_KERNEL = 0x20,  /* an SQE was filled and its final CQE has not come */
+    WEIR__URING_POLLING = 0x40,    /* that SQE polls; the op's own follows */
+    WEIR__URING_PENDED = 0x80,     /* in `pended`: wants an SQE, for itself or to be cancelled */
+};
+
+enum { WEIR__URING_IOVECS = 16 };
+
+/* One beside each SQE. The kernel is done with it once it has taken the SQE (SUBMIT_STABLE), which
+ * is when the SQE's own slot is free again. */
+struct weir__uring_message {
+    struct msghdr header;
+    struct iovec iovecs[WEIR__URING_IOVECS];
+};
+
+/* How wake() works; uring/wake.c. */
+struct weir__uring_wake {
+    atomic_int sent; /* a wake is under way and not reaped: another would tell nothing new */
+    int eventfd;     /* the last resort; -1 where messages work */
+    uint64_t eventfd_value;
+    int eventfd_armed;
+    atomic_int sender; /* enum sender_state; guards sender_ring */
+    struct io_uring sender_ring;
+};
+
+struct weir__uring {
+    struct weir__engine base;
+    struct io_uring ring;
+    int enter_fd;
+    unsigned enter_flags; /* added to every enter */
+    int broken;           /* -errno once the ring cannot go on */
+    uint8_t generation;
+    uint64_t features;
+    struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
+
+    struct weir__op *pended; /* FIFO through op->next */
+    struct weir__op **pended_tail;
+
+    struct io_uring_buf_ring *buf_ring;
+    size_t buf_ring_bytes;
+    uint32_t buf_ring_entries; /* a power of two */
+    uint32_t buf_ring_target;  /* how many are kept there */
+    uint32_t buf_ring_filled;
+
+    struct weir__uring_wake wake;
+    struct weir__engine_counters counters;
+    struct weir__uring_counters more_counters;
+};
+
+static inline int weir__uring_has(const struct weir__uring *uring, uint64_t bits)
+{
+    return (uring->features & bits) == bits;
+}
+
+static inline uint64_t weir__uring_token(const struct weir__op *op)
+{
+    return (uint64_t)(op->engine_bits & WEIR__URING_GENERATION) << WEIR__URING_GENERATION_SHIFT |
+           (uint64_t)(uintptr_t)op;
+}
+
+/* setup.c */
+extern const char *const weir__uring_feature_names[];
+int weir__uring_setup(struct weir__uring *uring, const struct weir__engine_options *options,
+                      const struct weir__uring_tuning *tuning, char *why, size_t why_bytes);
+
+/* submit.c */
+int weir__uring_submit(struct weir__engine *engine, struct weir__op *op);
+void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op);
+/* Gives a held op its next SQE, or remembers that it wants one. */
+void weir__uring_resubmit(struct weir__uring *uring, struct weir__op *op);
+/* The same, once the descriptor is ready. */
+void weir__uring_resubmit_when_ready(struct weir__uring *uring, struct weir__op *op);
+/* Serves `pended`; returns completions delivered (ops cancelled before the kernel saw them). */
+int weir__uring_drain_pended(struct weir__uring *uring);
+void weir__uring_unpend(struct weir__uring *uring, struct weir__op *op);
+/* A blank SQE, flushing the queue if it is full; NULL if that did not help. */
+struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring);
+
+/* reap.c: takes what the completion queue shows; returns completions delivered. */
+int weir__uring_reap(struct weir__uring *uring);
+
+/* wait.c */
+int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns);
+/* Hands queued SQEs to the kernel, without waiting. */
+void weir__uring_flush(struct weir__uring *uring);
+
+/* bufring.c */
+int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target);
+void weir__uring_bufs_close(struct weir__uring *uring);
+void weir__uring_bufs_refill(struct weir__uring *uring);
+static inline struct weir__buf *weir__uring_buf_taken(struct weir__uring *uring, uint32_t cqe_flags)
+{
+    struct weir__buf_pool *pool = uring->base.env->bufs;
+    uint32_t index = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
+    assert(index > 0 && index <= pool->count && uring->buf_ring_filled > 0);
+    uring->buf_ring_filled--;
+    return &pool->bufs[index];
+}
+
+/* wake.c */
+int weir__uring_wake_open(struct weir__uring *uring, uint64_t features_off);
+void weir__uring_wake_close(struct weir__uring *uring);
+int weir__uring_wake(struct weir__engine *engine);
+void weir__uring_wake_arm(struct weir__uring *uring);
+void weir__uring_wake_reaped(struct weir__uring *uring, int tag);
+
+#endif

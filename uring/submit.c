@@ -1,0 +1,272 @@
+/*
+ * Ops become SQEs. Nothing here enters the kernel unless the submission queue is full; the system
+ * call is wait(). Called by core through the ops table, and by reap.c for an op's next step.
+ *
+ * An op has at most one SQE of its own in the kernel at any time, so its address is enough to
+ * cancel it.
+ */
+#include "uring/internal.h"
+
+#include <poll.h>
+
+static void fill_accept(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_ACCEPT;
+    sqe->accept_flags = SOCK_CLOEXEC;
+    if (op->flags & WEIR__OP_MULTISHOT && weir__uring_has(uring, WEIR__URING_BIT(MULTISHOT_ACCEPT)))
+        sqe->ioprio = IORING_ACCEPT_MULTISHOT;
+}
+
+static void fill_connect(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_CONNECT;
+    sqe->addr = (uint64_t)(uintptr_t)op->data;
+    sqe->off = op->len;
+}
+
+static void fill_recv(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_RECV;
+    if (!uring->buf_ring) { /* reap.c saw the socket ready and took a buffer */
+        sqe->addr = (uint64_t)(uintptr_t)op->buf->base;
+        sqe->len = uring->base.env->bufs->buf_bytes;
+        sqe->msg_flags = MSG_DONTWAIT;
+        return;
+    }
+    sqe->flags = IOSQE_BUFFER_SELECT;
+    if (op->flags & WEIR__OP_MULTISHOT && weir__uring_has(uring, WEIR__URING_BIT(MULTISHOT_RECV)))
+        sqe->ioprio = IORING_RECV_MULTISHOT;
+}
+
+static void fill_send(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_SEND;
+    sqe->addr = (uint64_t)(uintptr_t)op->data + op->offset;
+    sqe->len = op->len - (uint32_t)op->offset;
+    sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+}
+
+/* The chain's unsent rest. One buffer needs no message header; of a long chain the first
+ * WEIR__URING_IOVECS go now, the rest when they are through. */
+static void fill_send_bufs(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    struct weir__uring_message *message = &uring->messages[sqe - uring->ring.sq.sqes];
+    const struct weir__buf *buf = op->buf;
+    uint64_t skip = op->offset;
+    size_t count = 0;
+    while (buf->next && skip >= buf->len) {
+        skip -= buf->len;
+        buf = buf->next;
+    }
+    sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+    if (!buf->next) {
+        sqe->opcode = IORING_OP_SEND;
+        sqe->addr = (uint64_t)(uintptr_t)buf->data + skip;
+        sqe->len = buf->len - (uint32_t)skip;
+        return;
+    }
+    for (; buf && count < WEIR__URING_IOVECS; buf = buf->next, skip = 0)
+        message->iovecs[count++] = (struct iovec){buf->data + skip, buf->len - skip};
+    message->header = (struct msghdr){.msg_iov = message->iovecs, .msg_iovlen = count};
+    sqe->opcode = IORING_OP_SENDMSG;
+    sqe->addr = (uint64_t)(uintptr_t)&message->header;
+    sqe->len = 1;
+}
+
+static void fill_poll_events(struct io_uring_sqe *sqe, unsigned events)
+{
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->poll32_events =
+        __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? events << 16 | events >> 16 : events;
+}
+
+static void fill_poll(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    fill_poll_events(sqe, op->len);
+}
+
+static void fill_file(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = op->kind == WEIR__OP_READ ? IORING_OP_READ : IORING_OP_WRITE;
+    sqe->addr = (uint64_t)(uintptr_t)op->data;
+    sqe->len = op->len;
+    sqe->off = op->offset;
+}
+
+static void fill_fsync(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_FSYNC;
+    sqe->fsync_flags = op->len == 1 ? IORING_FSYNC_DATASYNC : 0;
+}
+
+static void fill_close(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_CLOSE;
+}
+
+static void fill_shutdown(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_SHUTDOWN;
+    sqe->len = op->len;
+}
+
+static void (*const fill[WEIR__OP_KINDS])(struct weir__uring *, struct weir__op *,
+                                          struct io_uring_sqe *) = {
+    [WEIR__OP_ACCEPT] = fill_accept,       [WEIR__OP_CONNECT] = fill_connect,
+    [WEIR__OP_RECV] = fill_recv,           [WEIR__OP_SEND] = fill_send,
+    [WEIR__OP_SEND_BUFS] = fill_send_bufs, [WEIR__OP_POLL] = fill_poll,
+    [WEIR__OP_READ] = fill_file,           [WEIR__OP_WRITE] = fill_file,
+    [WEIR__OP_FSYNC] = fill_fsync,         [WEIR__OP_CLOSE] = fill_close,
+    [WEIR__OP_SHUTDOWN] = fill_shutdown,
+};
+
+/* What readiness means to the kinds that may have to wait for it. */
+static unsigned events_of(const struct weir__op *op)
+{
+    int input =
+        op->kind == WEIR__OP_RECV || op->kind == WEIR__OP_ACCEPT || op->kind == WEIR__OP_READ;
+    return input ? POLLIN : POLLOUT;
+}
+
+struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+    if (!sqe) {
+        uring->more_counters.early_flushes++;
+        weir__uring_flush(uring);
+        sqe = io_uring_get_sqe(&uring->ring);
+        if (!sqe)
+            return NULL;
+    }
+    *sqe = (struct io_uring_sqe){0};
+    return sqe;
+}
+
+static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    uring->generation = (uring->generation + 1) & WEIR__URING_GENERATION;
+    op->engine_bits =
+        (op->engine_bits & WEIR__URING_POLLING) | WEIR__URING_IN_KERNEL | uring->generation;
+    sqe->fd = op->fd;
+    sqe->user_data = weir__uring_token(op);
+    if (op->engine_bits & WEIR__URING_POLLING)
+        fill_poll_events(sqe, events_of(op));
+    else
+        fill[op->kind](uring, op, sqe);
+}
+
+static void fill_cancel(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = weir__uring_token(op);
+    sqe->user_data = WEIR__URING_TAG_CANCEL;
+    if (weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)))
+        sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+static void pend(struct weir__uring *uring, struct weir__op *op)
+{
+    assert(!(op->engine_bits & WEIR__URING_PENDED));
+    uring->more_counters.pended++;
+    op->engine_bits |= WEIR__URING_PENDED;
+    op->next = NULL;
+    *uring->pended_tail = op;
+    uring->pended_tail = &op->next;
+}
+
+void weir__uring_unpend(struct weir__uring *uring, struct weir__op *op)
+{
+    struct weir__op **link = &uring->pended;
+    while (*link != op)
+        link = &(*link)->next;
+    *link = op->next;
+    if (uring->pended_tail == &op->next)
+        uring->pended_tail = link;
+    op->engine_bits &= (uint8_t)~WEIR__URING_PENDED;
+}
+
+int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
+{
+    struct weir__uring *uring = (struct weir__uring *)engine;
+    assert(op->state == WEIR__OP_IDLE && op->done);
+    assert(((uintptr_t)op & ~WEIR__URING_ADDRESS) == 0);
+    if (op->kind == WEIR__OP_CALL)
+        return engine->env->call_submit(engine->env, op);
+    assert(op->kind < WEIR__OP_KINDS && fill[op->kind]);
+    struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
+    if (!sqe)
+        return -EBUSY;
+    weir__op_set_state(op, WEIR__OP_HELD);
+    op->engine_bits = 0;
+    if (op->kind == WEIR__OP_SEND || op->kind == WEIR__OP_SEND_BUFS)
+        op->offset = 0; /* bytes sent */
+    if (op->kind == WEIR__OP_RECV) {
+        op->buf = NULL;
+        if (!uring->buf_ring)
+            op->engine_bits = WEIR__URING_POLLING;
+    }
+    fill_sqe(uring, op, sqe);
+    return WEIR__QUEUED;
+}
+
+void weir__uring_resubmit(struct weir__uring *uring, struct weir__op *op)
+{
+    struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
+    assert(op->state == WEIR__OP_HELD && !(op->engine_bits & WEIR__URING_IN_KERNEL));
+    if (sqe)
+        fill_sqe(uring, op, sqe);
+    else
+        pend(uring, op);
+}
+
+void weir__uring_resubmit_when_ready(struct weir__uring *uring, struct weir__op *op)
+{
+    uring->more_counters.polls++;
+    op->engine_bits |= WEIR__URING_POLLING;
+    weir__uring_resubmit(uring, op);
+}
+
+void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
+{
+    struct weir__uring *uring = (struct weir__uring *)engine;
+    assert(op->state != WEIR__OP_IDLE);
+    if (op->state == WEIR__OP_CANCELLING)
+        return;
+    weir__op_set_state(op, WEIR__OP_CANCELLING);
+    if (op->kind == WEIR__OP_CALL) {
+        engine->env->call_cancel(engine->env, op);
+        return;
+    }
+    if (op->engine_bits & WEIR__URING_PENDED)
+        return; /* not in the kernel: the next wait() completes it */
+    struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
+    if (sqe)
+        fill_cancel(uring, op, sqe);
+    else
+        pend(uring, op);
+}
+
+int weir__uring_drain_pended(struct weir__uring *uring)
+{
+    int delivered = 0;
+    while (uring->pended) {
+        struct weir__op *op = uring->pended;
+        if (op->state == WEIR__OP_CANCELLING && !(op->engine_bits & WEIR__URING_IN_KERNEL)) {
+            weir__uring_unpend(uring, op);
+            uring->counters.completions++;
+            delivered++;
+            weir__op_complete(op, -ECANCELED, 0);
+            continue;
+        }
+        struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
+        if (!sqe)
+            break;
+        weir__uring_unpend(uring, op);
+        if (op->state == WEIR__OP_CANCELLING)
+            fill_cancel(uring, op, sqe);
+        else
+            fill_sqe(uring, op, sqe);
+    }
+    return delivered;
+}
