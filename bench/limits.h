@@ -52,6 +52,10 @@ int weir__limits_raise_nofile(void);
  */
 size_t weir__limits_check(const struct limits_need *need, struct limit list[WEIR__LIMITS_MAX]);
 
+/* The same with another directory for /proc, which tests make up. */
+size_t weir__limits_check_at(const char *proc, const struct limits_need *need,
+                             struct limit list[WEIR__LIMITS_MAX]);
+
 /*
  * The pre-flight: 0 if nothing is LIMIT_MISSING. Otherwise -ERANGE, and `text` says in one line
  * what is needed, what there is, and the cure: "20000 descriptors, 40064 needed for --conns 40000
