@@ -107,6 +107,7 @@ static void linger(struct weir_conn *conn)
     if (conn->flags & CONN_LINGERING)
         return;
     conn->flags |= CONN_LINGERING;
+    conn->budget = 0;
     loop->lingering++;
     if (!weir__timer_armed(&loop->linger_timer))
         weir__timer_arm(&loop->wheel, &loop->linger_timer, loop->now_ns + LINGER_NS);
@@ -163,6 +164,16 @@ void weir__conns_linger(struct weir_loop *loop, bool all)
         weir__timer_arm(&loop->wheel, &loop->linger_timer, loop->now_ns + LINGER_NS);
 }
 
+/* Connections of weir_connect() that no task is left to close. */
+void weir__conns_close_orphans(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab) && loop->owned; i++) {
+        struct weir_conn *conn = weir__conn_at(loop, i);
+        if ((conn->flags & (CONN_OPEN | CONN_OWNED | CONN_CLOSING)) == (CONN_OPEN | CONN_OWNED))
+            weir_conn_abort(conn);
+    }
+}
+
 void weir__conn_stop(struct weir_conn *conn)
 {
     if (conn->flags & (CONN_CLOSING | CONN_READY))
@@ -179,6 +190,7 @@ void weir_conn_close(struct weir_conn *conn)
 {
     if (conn->flags & CONN_OWNED) {
         assert(!conn->task && "weir_conn_close: a task still waits for this connection");
+        conn->loop->owned--;
         weir__conn_close(conn);
     } else {
         conn->flags |= CONN_FINISHED | CONN_ENDED;

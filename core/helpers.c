@@ -173,6 +173,16 @@ int weir__helpers_cancel(struct weir__helpers *helpers, struct weir__op *op)
     return taken;
 }
 
+bool weir__helpers_full(struct weir__helpers *helpers)
+{
+    if (!helpers->held)
+        return false;
+    pthread_mutex_lock(&helpers->lock);
+    bool full = helpers->queued >= helpers->queued_max;
+    pthread_mutex_unlock(&helpers->lock);
+    return full;
+}
+
 bool weir__helpers_finished(struct weir__helpers *helpers)
 {
     if (!helpers->held)

@@ -37,6 +37,8 @@ void weir__helpers_deinit(struct weir__helpers *helpers);
 int weir__helpers_submit(struct weir__helpers *helpers, struct weir__op *op);
 /* 1: it never ran and will be reaped with -ECANCELED; 0: too late. */
 int weir__helpers_cancel(struct weir__helpers *helpers, struct weir__op *op);
+/* Whether submit would refuse now. */
+bool weir__helpers_full(struct weir__helpers *helpers);
 /* Whether there is something to reap. */
 bool weir__helpers_finished(struct weir__helpers *helpers);
 /* Completes what has finished, on the loop's thread. How many. */

@@ -294,15 +294,20 @@ static void run_tasks(struct weir_loop *loop)
 
 static bool has_work(struct weir_loop *loop)
 {
-    return loop->run_head || loop->ready.head || loop->tx_conns.head;
+    if (loop->run_head || loop->ready.head || loop->tx_conns.head)
+        return true;
+    /* An op refused for want of room in the engine goes in after the next flush; one refused for want
+     * of room with the helpers when a helper is done, which wakes us. */
+    return loop->refused_head && !weir__helpers_full(&loop->helpers);
 }
 
 static uint64_t wait_deadline(struct weir_loop *loop)
 {
+    uint64_t trim_ns = weir_coro_pool_tick(loop->coros, loop->now_ns);
+
     if (has_work(loop))
         return 0;
     uint64_t timer_ns = weir__wheel_next_ns(&loop->wheel);
-    uint64_t trim_ns = weir_coro_pool_tick(loop->coros, loop->now_ns);
     uint64_t deadline_ns = timer_ns < trim_ns ? timer_ns : trim_ns;
     /* From here a post wakes us; what was posted before is seen below (both sides sequentially
      * consistent). */
@@ -342,6 +347,8 @@ static int turn(struct weir_loop *loop)
     weir__conns_flush(loop);
     weir__conns_feed(loop);
     weir__bufs_feed(loop);
+    if (loop->stopping && loop->owned && !loop->task_count)
+        weir__conns_close_orphans(loop);
     if (!loop->open_listeners && !loop->conn_count && !loop->task_count)
         return 0;
 

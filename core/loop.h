@@ -148,6 +148,7 @@ void weir__conn_close(struct weir_conn *conn);
 void weir__conn_close_step(struct weir_conn *conn);
 /* The loop stops: closes it if idle, wakes it if it waits for input. */
 void weir__conn_stop(struct weir_conn *conn);
+void weir__conns_close_orphans(struct weir_loop *loop);
 /* Closes with a reset what still lingers (unsent bytes past the deadline, or `all`). */
 void weir__conns_linger(struct weir_loop *loop, bool all);
 
@@ -189,8 +190,9 @@ struct weir_loop {
 
     struct weir__slab conn_slab;
     uint32_t conn_count, conns_max;
+    uint32_t owned; /* connections of weir_connect(), not closed yet */
     struct weir__conn_queue ready, tx_conns, starved;
-    uint64_t starved_puts;
+    uint64_t starved_puts[2]; /* bufs.puts at the last two feeds */
     uint32_t ready_budget; /* connections the runner may still take this turn */
     uint16_t rx_bufs_max, tx_bufs_max;
     uint32_t unsent_max;

@@ -143,12 +143,14 @@ void weir__conn_arm(struct weir_conn *conn)
     }
 }
 
-/* Re-arms connections that found no buffer, as many as buffers came back since. */
+/* Re-arms connections that found no buffer, as many as buffers came back in the last two turns: a
+ * completion may be older than the buffers its engine was given at the turn before. */
 void weir__conns_feed(struct weir_loop *loop)
 {
-    uint64_t came_back = loop->bufs.puts - loop->starved_puts;
+    uint64_t came_back = loop->bufs.puts - loop->starved_puts[1];
 
-    loop->starved_puts = loop->bufs.puts;
+    loop->starved_puts[1] = loop->starved_puts[0];
+    loop->starved_puts[0] = loop->bufs.puts;
     while (came_back-- > 0 && loop->starved.head) {
         struct weir_conn *conn =
             queue_pop(loop, &loop->starved, offsetof(struct weir_conn, next_starved));

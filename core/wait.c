@@ -34,6 +34,7 @@ int weir_connect(struct weir_loop *loop, struct weir_conn **out, const struct so
         return res < 0 ? res : -ENOMEM;
     }
     conn->flags |= CONN_OWNED | CONN_RUNNING;
+    loop->owned++;
     conn->budget = WEIR__BURST_BUDGET;
     *out = conn;
     return 0;
