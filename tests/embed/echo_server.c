@@ -1,12 +1,11 @@
 /*
- * A program that is not Weir's, on <weir/weir.h>: an echo server on a thread of its own, and a
- * client with plain sockets that checks what comes back. Built by embed.py against the installed
- * library and against Weir as a subproject. Exits 0 if every byte came back.
+ * A program that is not Weir's, on <weir/weir.h>: an echo server, and beside it a thread of clients
+ * with plain sockets that check what comes back and then stop the server. Built by embed.py against
+ * the installed library and against Weir as a subproject. Exits 0 if every byte came back.
  */
 #include <assert.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,8 @@
 enum { BYTES = 300000, CLIENTS = 3 };
 
 static unsigned closed;
+static struct weir_loop *loop;
+static struct weir_listener *listener;
 
 static void echo(struct weir_conn *conn, void *argument)
 {
@@ -32,14 +33,6 @@ static void count_closed(struct weir_conn *conn, void *argument)
 {
     (void)conn;
     ++*(unsigned *)argument;
-}
-
-static void *serve(void *loop)
-{
-    int result = weir_loop_run(loop);
-
-    assert(result == 0);
-    return NULL;
 }
 
 /* Sends from a thread beside the receiving one: a big message fits no socket buffer. */
@@ -86,16 +79,25 @@ static void check_one(const struct sockaddr_storage *address, socklen_t address_
     close(fd);
 }
 
+static void *run_clients(void *argument)
+{
+    struct sockaddr_storage address;
+    socklen_t address_bytes = sizeof(address);
+
+    (void)argument;
+    assert(weir_listener_address(listener, &address, &address_bytes) == 0);
+    for (int i = 0; i < CLIENTS; i++)
+        check_one(&address, address_bytes);
+    weir_loop_stop(loop);
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     struct weir_loop_options loop_options = {.engine = argc > 1 ? argv[1] : NULL};
     struct weir_listen_options listen_options = {
         .handler = echo, .closed = count_closed, .argument = &closed};
-    struct weir_loop *loop;
-    struct weir_listener *listener;
-    struct sockaddr_storage address;
-    socklen_t address_bytes = sizeof(address);
-    pthread_t server;
+    pthread_t clients;
     char why[256] = "";
 
     alarm(60);
@@ -104,13 +106,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", why);
         return 1;
     }
-    assert(weir_listener_address(listener, &address, &address_bytes) == 0);
-    /* The loop moves to the thread that runs it, before anything of it has run. */
-    assert(pthread_create(&server, NULL, serve, loop) == 0);
-    for (int i = 0; i < CLIENTS; i++)
-        check_one(&address, address_bytes);
-    weir_loop_stop(loop);
-    pthread_join(server, NULL);
+    assert(pthread_create(&clients, NULL, run_clients, NULL) == 0);
+    assert(weir_loop_run(loop) == 0);
+    pthread_join(clients, NULL);
     printf("%s: %u connections, %d bytes each\n", weir_loop_engine(loop), closed, BYTES);
     assert(closed == CLIENTS);
     weir_loop_free(loop);
