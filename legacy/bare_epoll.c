@@ -1,0 +1,375 @@
+/*
+ * bare-epoll: the least code that serves echo on level-triggered epoll, correctly. It is the line
+ * that other models are measured against, so it must be hard to make cheaper: two calls a request
+ * (recv, send), one buffer for all, no memory at all for an idle connection. Only a peer that does
+ * not read gets some, for what could not be sent; meanwhile it is not read from.
+ *
+ * An event says what it is for: descriptor * 2 + 1 of a connection that is read from, or the
+ * address of a `struct unsent`. Called through weir_models alone; shares nothing with the reactor.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <weir/model.h>
+#include <weir/workload.h>
+
+extern const struct weir_model weir__model_bare_epoll;
+
+enum { EVENTS = 256, BUFFER_BYTES = 64 * 1024, ACCEPTS = 64, BACKOFF_MS = 100 };
+enum { ID_BITS = 8 * sizeof(unsigned long) };
+
+/* What a peer has still to take. */
+struct unsent {
+    struct unsent *next, **link; /* all of them, to free at the end */
+    int fd;
+    uint32_t from, to;
+    uint8_t data[];
+};
+
+struct bare {
+    const struct weir_model_options *options;
+    struct weir_model_stats *stats;
+    int epoll_fd;
+    int listen_flags; /* to be put back */
+    unsigned share;   /* accepts to try at once: see accept_ready() */
+    bool listening;   /* the listener is in the set */
+    bool stopping;
+    struct unsent *unsent;
+    uint64_t listen_at_ns; /* when not listening: try again then */
+    unsigned long *open;   /* a bit for each connection, to close them at the end */
+    uint32_t open_words;
+    uint8_t buffer[BUFFER_BYTES];
+    struct epoll_event events[EVENTS];
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t id_of(int fd)
+{
+    return (uint64_t)fd * 2 + 1;
+}
+
+static int control(struct bare *bare, int what, int fd, uint32_t bits, uint64_t id)
+{
+    struct epoll_event event = {.events = bits, .data.u64 = id};
+    return epoll_ctl(bare->epoll_fd, what, fd, &event) < 0 ? -errno : 0;
+}
+
+/* --- connections --------------------------------------------------------------------------------
+ */
+
+static int note_open(struct bare *bare, int fd)
+{
+    uint32_t at = (uint32_t)fd / ID_BITS;
+    if (at >= bare->open_words) {
+        uint32_t words = (at + 1) * 2;
+        unsigned long *grown = realloc(bare->open, sizeof *grown * words);
+        if (!grown)
+            return -ENOMEM;
+        memset(grown + bare->open_words, 0, sizeof *grown * (words - bare->open_words));
+        bare->open = grown;
+        bare->open_words = words;
+    }
+    bare->open[at] |= 1ul << fd % ID_BITS;
+    return 0;
+}
+
+static void listen_again(struct bare *bare)
+{
+    if (!bare->listening && !bare->stopping)
+        bare->listening = control(bare, EPOLL_CTL_ADD, bare->options->listen_fd, EPOLLIN,
+                                  id_of(bare->options->listen_fd)) == 0;
+}
+
+static void end_conn(struct bare *bare, int fd, int error)
+{
+    if (error && error != ECONNRESET && error != EPIPE)
+        bare->stats->errors++;
+    bare->open[(uint32_t)fd / ID_BITS] &= ~(1ul << fd % ID_BITS);
+    bare->stats->closed++;
+    close(fd);
+    listen_again(bare); /* there is a descriptor again */
+}
+
+static void free_unsent(struct unsent *unsent)
+{
+    *unsent->link = unsent->next;
+    if (unsent->next)
+        unsent->next->link = unsent->link;
+    free(unsent);
+}
+
+static void end_unsent(struct bare *bare, struct unsent *unsent, int error)
+{
+    end_conn(bare, unsent->fd, error);
+    free_unsent(unsent);
+}
+
+/* Keeps what the socket did not take, and waits for room instead of input. */
+static void keep_unsent(struct bare *bare, int fd, const uint8_t *data, uint32_t bytes)
+{
+    struct unsent *unsent = malloc(sizeof *unsent + bytes);
+    if (!unsent) {
+        end_conn(bare, fd, ENOMEM);
+        return;
+    }
+    *unsent = (struct unsent){.next = bare->unsent, .link = &bare->unsent, .fd = fd, .to = bytes};
+    if (unsent->next)
+        unsent->next->link = &unsent->next;
+    bare->unsent = unsent;
+    memcpy(unsent->data, data, bytes);
+    int rc = control(bare, EPOLL_CTL_MOD, fd, EPOLLOUT, (uintptr_t)unsent);
+    if (rc < 0)
+        end_unsent(bare, unsent, -rc);
+}
+
+static void serve_output(struct bare *bare, struct unsent *unsent)
+{
+    ssize_t n =
+        send(unsent->fd, unsent->data + unsent->from, unsent->to - unsent->from, MSG_NOSIGNAL);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            end_unsent(bare, unsent, errno);
+        return;
+    }
+    bare->stats->bytes_out += (uint64_t)n;
+    unsent->from += (uint32_t)n;
+    if (unsent->from < unsent->to)
+        return;
+    int rc = control(bare, EPOLL_CTL_MOD, unsent->fd, EPOLLIN, id_of(unsent->fd));
+    if (rc < 0)
+        end_unsent(bare, unsent, -rc);
+    else
+        free_unsent(unsent);
+}
+
+static void serve_input(struct bare *bare, int fd)
+{
+    ssize_t got = recv(fd, bare->buffer, BUFFER_BYTES, 0);
+    if (got <= 0) {
+        if (got == 0 || (errno != EAGAIN && errno != EINTR))
+            end_conn(bare, fd, got == 0 ? 0 : errno);
+        return;
+    }
+    bare->stats->bytes_in += (uint64_t)got;
+    ssize_t sent = send(fd, bare->buffer, (size_t)got, MSG_NOSIGNAL);
+    if (sent < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            end_conn(bare, fd, errno);
+            return;
+        }
+        sent = 0;
+    }
+    bare->stats->bytes_out += (uint64_t)sent;
+    if (sent < got)
+        keep_unsent(bare, fd, bare->buffer + sent, (uint32_t)(got - sent));
+}
+
+/* --- accept -------------------------------------------------------------------------------------
+ */
+
+static void accepted(struct bare *bare, int fd)
+{
+    bare->stats->accepted++;
+    int rc = note_open(bare, fd);
+    if (rc < 0) {
+        bare->stats->errors++;
+        bare->stats->closed++;
+        close(fd);
+        return;
+    }
+    rc = control(bare, EPOLL_CTL_ADD, fd, EPOLLIN, id_of(fd));
+    if (rc < 0)
+        end_conn(bare, fd, -rc);
+}
+
+/* Out of descriptors or memory: the listener stays ready, and the loop would spin. So it leaves the
+ * set until a connection ends, or for BACKOFF_MS. */
+static void stop_listening(struct bare *bare)
+{
+    bare->stats->errors++;
+    control(bare, EPOLL_CTL_DEL, bare->options->listen_fd, 0, 0);
+    bare->listening = false;
+    bare->listen_at_ns = now_ns() + BACKOFF_MS * 1000000ull;
+}
+
+/* Does not look for the end of the queue each time: the share doubles while it is always filled. */
+static void accept_ready(struct bare *bare)
+{
+    for (unsigned i = 0; i < bare->share; i++) {
+        int fd = accept4(bare->options->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            accepted(bare, fd);
+            continue;
+        }
+        bare->share = i ? i : 1;
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            stop_listening(bare);
+        return;
+    }
+    if (bare->share < ACCEPTS)
+        bare->share *= 2;
+}
+
+/* --- the loop -----------------------------------------------------------------------------------
+ */
+
+static void serve_event(struct bare *bare, const struct epoll_event *event)
+{
+    if (!(event->data.u64 & 1)) {
+        serve_output(bare, (struct unsent *)(uintptr_t)event->data.u64);
+        return;
+    }
+    int fd = (int)(event->data.u64 / 2);
+    if (fd == bare->options->listen_fd)
+        accept_ready(bare);
+    else if (fd == bare->options->stop_fd)
+        bare->stopping = true;
+    else
+        serve_input(bare, fd);
+}
+
+/* Returns the events served, or -errno. */
+static int turn(struct bare *bare, int timeout_ms)
+{
+    int n = epoll_wait(bare->epoll_fd, bare->events, EVENTS, timeout_ms);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    for (int i = 0; i < n; i++)
+        serve_event(bare, &bare->events[i]);
+    return n;
+}
+
+static int serve_until_stopped(struct bare *bare)
+{
+    while (!bare->stopping) {
+        int n = turn(bare, bare->listening ? -1 : BACKOFF_MS);
+        if (n < 0)
+            return n;
+        if (!bare->listening && now_ns() >= bare->listen_at_ns)
+            listen_again(bare);
+    }
+    return 0;
+}
+
+/* What had arrived before the stop is answered: as many turns as reach every connection once. Then
+ * only those that have not taken their answer are waited for. */
+static int drain(struct bare *bare)
+{
+    uint64_t limit_ns = now_ns() + bare->options->drain_ns;
+    uint64_t open = bare->stats->accepted - bare->stats->closed;
+    control(bare, EPOLL_CTL_DEL, bare->options->stop_fd, 0, 0);
+    if (bare->listening)
+        control(bare, EPOLL_CTL_DEL, bare->options->listen_fd, 0, 0);
+    bare->listening = false;
+    for (uint64_t turns = open / EVENTS + 1; turns > 0; turns--) {
+        int n = turn(bare, 0);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+    }
+    while (bare->unsent) {
+        uint64_t at_ns = now_ns();
+        if (at_ns >= limit_ns)
+            break;
+        uint64_t left_ms = (limit_ns - at_ns) / 1000000 + 1;
+        int n = turn(bare, left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+        if (n < 0)
+            return n;
+    }
+    return 0;
+}
+
+static void close_all(struct bare *bare)
+{
+    for (uint32_t at = 0; at < bare->open_words; at++) {
+        for (; bare->open[at]; bare->open[at] &= bare->open[at] - 1) {
+            close((int)(at * ID_BITS) + __builtin_ctzl(bare->open[at]));
+            bare->stats->closed++;
+        }
+    }
+}
+
+static int fail(char *why, size_t why_bytes, const char *what, int error, const char *cure)
+{
+    snprintf(why, why_bytes, "bare-epoll: %s: %s; %s", what, strerror(error), cure);
+    return -error;
+}
+
+static int open_set(struct bare *bare, char *why, size_t why_bytes)
+{
+    int listen_fd = bare->options->listen_fd, stop_fd = bare->options->stop_fd;
+    bare->listen_flags = fcntl(listen_fd, F_GETFL);
+    if (bare->listen_flags < 0 || fcntl(listen_fd, F_SETFL, bare->listen_flags | O_NONBLOCK) < 0)
+        return fail(why, why_bytes, "the listening descriptor", errno,
+                    "hand in a listening socket");
+    bare->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (bare->epoll_fd < 0)
+        return fail(why, why_bytes, "epoll_create1", errno, "raise the limit of open files");
+    int rc = control(bare, EPOLL_CTL_ADD, listen_fd, EPOLLIN, id_of(listen_fd));
+    if (rc < 0)
+        return fail(why, why_bytes, "watching the listener", -rc, "hand in a listening socket");
+    bare->listening = true;
+    rc = control(bare, EPOLL_CTL_ADD, stop_fd, EPOLLIN, id_of(stop_fd));
+    if (rc < 0)
+        return fail(why, why_bytes, "watching the stop descriptor", -rc,
+                    "hand in a pipe or eventfd");
+    return 0;
+}
+
+static int serve(const struct weir_model_options *options, struct weir_model_stats *stats,
+                 void (*ready)(void *argument, const char *features), void *argument, char *why,
+                 size_t why_bytes)
+{
+    *stats = (struct weir_model_stats){0};
+    if (options->workload && strcmp(options->workload->name, "echo") != 0)
+        return fail(why, why_bytes, "this workload", EINVAL, "it serves only echo");
+    struct bare *bare = calloc(1, sizeof *bare);
+    if (!bare)
+        return fail(why, why_bytes, "its buffer", ENOMEM, "give it 128 KiB of memory");
+    bare->options = options;
+    bare->stats = stats;
+    bare->epoll_fd = -1;
+    bare->share = 1;
+    int rc = open_set(bare, why, why_bytes);
+    if (rc == 0) {
+        ready(argument, stats->features);
+        rc = serve_until_stopped(bare);
+        if (rc == 0)
+            rc = drain(bare);
+        if (rc < 0)
+            fail(why, why_bytes, "epoll_wait", -rc, "report this");
+    }
+    close_all(bare);
+    while (bare->unsent)
+        free_unsent(bare->unsent);
+    if (bare->epoll_fd >= 0)
+        close(bare->epoll_fd);
+    if (bare->listen_flags >= 0)
+        fcntl(options->listen_fd, F_SETFL, bare->listen_flags);
+    free(bare->open);
+    free(bare);
+    return rc;
+}
+
+const struct weir_model weir__model_bare_epoll = {
+    .name = "bare-epoll",
+    .summary = "the least code that serves echo on epoll; no coroutines",
+    .echo_only = 1,
+    .serve = serve,
+};
