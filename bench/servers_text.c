@@ -5,7 +5,7 @@
 #include "bench/servers_text.h"
 
 #include "bench/host.h"
-#include "bench/limits.h"
+#include "bench/preflight.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,10 +1,11 @@
 /*
  * What stands between here and N connections, found out before anything starts. `compare`, `load`,
  * `serve` and `doctor` ask here; nothing here opens more than one socket or changes the system,
- * but for raising this process's own soft descriptor limit.
+ * but for raising this process's own soft descriptor limit. (Not called limits.h: that name is
+ * the C library's, and a build may search this folder first.)
  */
-#ifndef WEIR_BENCH_LIMITS_H
-#define WEIR_BENCH_LIMITS_H
+#ifndef WEIR_BENCH_PREFLIGHT_H
+#define WEIR_BENCH_PREFLIGHT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
 /*
- * The pre-flight checks of limits.h: one small function for each limit, each of which adds at most
- * one line to the list. Reads /proc and getrlimit; called by the commands before they start
+ * The pre-flight checks of preflight.h: one small function for each limit, each of which adds at
+ * most one line to the list. Reads /proc and getrlimit; called by the commands before they start
  * anything.
  */
-#include "bench/limits.h"
+#include "bench/preflight.h"
 
 #include <assert.h>
 #include <errno.h>

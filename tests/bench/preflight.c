@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bench/limits.h"
+#include "bench/preflight.h"
 
 static char proc[64];
 static struct limit list[WEIR__LIMITS_MAX];

@@ -1,0 +1,413 @@
+/*
+ * `weir-bench load`: one server, ours or not, under the load driver for some seconds, and one cell
+ * of a report about it. Slices (or bursts) follow each other without a pause; their medians and
+ * intervals are those of `compare`, though with nothing to compare against.
+ */
+#include "bench/load.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/cli.h"
+#include "bench/clock.h"
+#include "bench/host.h"
+#include "bench/preflight.h"
+#include "bench/report.h"
+
+/* Neighbouring slices see the same moods of the machine, so the bootstrap draws some together. */
+#define SLICES_PER_BLOCK 4
+#define SAMPLES_MAX      (1u << 20)
+
+enum { FILE_JSON, FILE_CSV, FILE_MARKDOWN, FILE_HTML, FILE_COUNT };
+
+struct load {
+    const struct load_options *options;
+    struct report_file files[FILE_COUNT];
+    struct driver *driver;
+    uint32_t target_id;
+    struct driver_slice slice; /* the latest */
+
+    /* one of each for a slice with requests */
+    double *rps, *cpu_us, *elapsed_ms;
+    size_t samples, cpu_samples;
+
+    /* of all slices */
+    uint64_t requests, errors, elapsed_ns, connect_retries;
+    unsigned rounds, bound_rounds;
+    struct histogram latency;
+    double rss_idle;
+    char first_error[WEIR__DRIVER_TEXT_BYTES];
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    interrupted = 1;
+}
+
+/* --- files --------------------------------------------------------------------------------------
+ * */
+
+static const char *file_path(const struct load_options *options, int which)
+{
+    const char *const paths[FILE_COUNT] = {
+        [FILE_JSON] = options->json,
+        [FILE_CSV] = options->csv,
+        [FILE_MARKDOWN] = options->markdown,
+        [FILE_HTML] = options->html,
+    };
+    return paths[which];
+}
+
+/* Before the run, so that a place that cannot be written to is told now. */
+static int open_files(struct load *load)
+{
+    for (int i = 0; i < FILE_COUNT; i++) {
+        const char *path = file_path(load->options, i);
+        int rc = path ? weir__report_file_open(&load->files[i], path) : 0;
+        if (rc < 0) {
+            fprintf(stderr, "weir-bench load: %s: cannot be written: %s\n", path, strerror(-rc));
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int write_files(struct load *load, const struct report *report)
+{
+    static int (*const write[FILE_COUNT])(FILE *, const struct report *) = {
+        [FILE_JSON] = weir__report_write_json,
+        [FILE_CSV] = weir__report_write_csv,
+        [FILE_MARKDOWN] = weir__report_write_markdown,
+        [FILE_HTML] = weir__report_write_html,
+    };
+    int result = 0;
+    for (int i = 0; i < FILE_COUNT; i++) {
+        if (!load->files[i].stream)
+            continue;
+        int rc = write[i](load->files[i].stream, report);
+        int committed = weir__report_file_commit(&load->files[i]);
+        rc = rc < 0 ? rc : committed;
+        if (rc < 0)
+            fprintf(stderr, "weir-bench load: %s: %s\n", file_path(load->options, i),
+                    strerror(-rc));
+        result = rc < 0 ? rc : result;
+    }
+    return result;
+}
+
+static bool stdout_is_a_file_of_ours(const struct load_options *options)
+{
+    for (int i = 0; i < FILE_COUNT; i++) {
+        const char *path = file_path(options, i);
+        if (path && strcmp(path, "-") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* --- before the run -----------------------------------------------------------------------------
+ * */
+
+static int check_limits(const struct load_options *options)
+{
+    char text[CLI_TEXT_BYTES];
+    struct limit list[WEIR__LIMITS_MAX];
+    const struct limits_need need = {
+        .driver_conns = options->target.conns,
+        .conns_per_addr = options->target.conns,
+        .connect_burst = options->burst && options->loopback ? options->target.conns : 0,
+        .loopback = options->loopback,
+    };
+    if (weir__limits_require(&need, text, sizeof(text)) < 0) {
+        fprintf(stderr, "weir-bench load: --conns %u: %s\n", options->target.conns, text);
+        return -ERANGE;
+    }
+    size_t count = weir__limits_check(&need, list);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].verdict == LIMIT_WARN)
+            fprintf(stderr, "weir-bench load: warning: %s is %llu, %llu would be better: %s\n",
+                    list[i].name, (unsigned long long)list[i].have,
+                    (unsigned long long)list[i].need, list[i].cure);
+    }
+    return 0;
+}
+
+static int start_driver(struct load *load)
+{
+    const struct load_options *options = load->options;
+    const struct driver_options driver_options = {
+        .cpus = options->driver_pinned ? &options->driver_cpus : NULL,
+        .threads = options->threads,
+    };
+    int rc = weir__driver_new(&load->driver, &driver_options);
+    if (rc < 0)
+        fprintf(stderr, "weir-bench load: %s\n",
+                load->driver ? weir__driver_error(load->driver) : strerror(-rc));
+    return rc;
+}
+
+/* A burst opens nothing before it is timed: one connection shows that there is a server at all. */
+static int probe(struct load *load)
+{
+    struct driver_target one = load->options->target;
+    one.conns = 1;
+    one.no_connections = false;
+    int rc = weir__driver_open(load->driver, &one, &load->target_id);
+    return rc < 0 ? rc : weir__driver_close(load->driver, load->target_id);
+}
+
+static int open_target(struct load *load)
+{
+    int rc = load->options->burst ? probe(load) : 0;
+    if (rc == 0)
+        rc = weir__driver_open(load->driver, &load->options->target, &load->target_id);
+    if (rc < 0)
+        fprintf(stderr, "weir-bench load: %s: %s\n", load->options->connect,
+                weir__driver_error(load->driver));
+    return rc;
+}
+
+static double server_memory(const struct driver_target *target, const char *name)
+{
+    double total = target->pid_count > 0 ? 0 : NAN;
+    for (unsigned i = 0; i < target->pid_count; i++) {
+        int64_t bytes = weir__proc_status_bytes(target->server_pids[i], name);
+        total += bytes < 0 ? NAN : (double)bytes;
+    }
+    return total;
+}
+
+/* --- the run ------------------------------------------------------------------------------------
+ * */
+
+static size_t rounds_at_most(const struct load_options *options)
+{
+    if (options->bursts > 0)
+        return options->bursts;
+    if (options->burst)
+        return SAMPLES_MAX;
+    double slices = ceil(options->seconds / options->slice_s);
+    return slices < SAMPLES_MAX ? (size_t)slices : SAMPLES_MAX;
+}
+
+static int prepare_samples(struct load *load)
+{
+    size_t most = rounds_at_most(load->options);
+    load->rps = calloc(most, sizeof(double));
+    load->cpu_us = calloc(most, sizeof(double));
+    load->elapsed_ms = calloc(most, sizeof(double));
+    return load->rps && load->cpu_us && load->elapsed_ms ? 0 : -ENOMEM;
+}
+
+static void add_slice(struct load *load)
+{
+    const struct driver_slice *slice = &load->slice;
+    load->rounds++;
+    load->bound_rounds += slice->driver_bound;
+    load->requests += slice->requests;
+    load->errors += slice->errors;
+    load->elapsed_ns += slice->elapsed_ns;
+    load->connect_retries += slice->connect_retries;
+    weir__histogram_merge(&load->latency, &slice->latency);
+    if (load->first_error[0] == '\0')
+        memcpy(load->first_error, slice->first_error, sizeof(load->first_error));
+    if (slice->requests == 0 || slice->elapsed_ns == 0)
+        return;
+    load->rps[load->samples] = (double)slice->requests * 1e9 / (double)slice->elapsed_ns;
+    load->elapsed_ms[load->samples++] = (double)slice->elapsed_ns / 1e6;
+    if (slice->server_cpu_ns >= 0)
+        load->cpu_us[load->cpu_samples++] =
+            (double)slice->server_cpu_ns / 1e3 / (double)slice->requests;
+}
+
+static void show_progress(const struct load *load, double seconds)
+{
+    if (!isatty(STDERR_FILENO) || load->samples == 0)
+        return;
+    fprintf(stderr, "\r\033[K%s: %.1f s, %.0f requests/s, %llu errors", load->options->connect,
+            seconds, load->rps[load->samples - 1], (unsigned long long)load->errors);
+}
+
+static bool goes_on(const struct load *load, uint64_t began_ns)
+{
+    const struct load_options *options = load->options;
+    if (interrupted || load->rounds >= rounds_at_most(options))
+        return false;
+    if (options->burst && options->bursts > 0)
+        return true;
+    bool alive = load->rounds == 0 || load->slice.conns_alive > 0;
+    return alive && (double)(weir__clock_ns() - began_ns) < options->seconds * 1e9;
+}
+
+static int run(struct load *load)
+{
+    const struct load_options *options = load->options;
+    uint64_t began_ns = weir__clock_ns();
+    int rc = 0;
+    while (rc == 0 && goes_on(load, began_ns)) {
+        if (options->burst)
+            rc = weir__driver_burst(load->driver, load->target_id, &load->slice);
+        else
+            rc = weir__driver_slice(load->driver, load->target_id,
+                                    (uint64_t)(options->slice_s * 1e9), &load->slice);
+        if (rc == 0) {
+            add_slice(load);
+            show_progress(load, (double)(weir__clock_ns() - began_ns) / 1e9);
+        }
+    }
+    if (isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
+    if (rc < 0)
+        fprintf(stderr, "weir-bench load: %s\n", weir__driver_error(load->driver));
+    return rc;
+}
+
+/* --- the report ---------------------------------------------------------------------------------
+ * */
+
+static double percentile_us(const struct load *load, double percent)
+{
+    if (load->latency.count == 0)
+        return NAN;
+    return (double)weir__histogram_percentile(&load->latency, percent) / 1e3;
+}
+
+static struct interval interval_of(const struct load *load, const double *values, size_t count)
+{
+    return weir__stats_bootstrap(values, count, SLICES_PER_BLOCK, load->options->target.seed);
+}
+
+static void fill_cell(const struct load *load, struct report_cell *cell)
+{
+    const struct load_options *options = load->options;
+    *cell = (struct report_cell){
+        .engine = options->engine,
+        .conns = options->target.conns,
+        .measured = load->requests > 0,
+        .requests = load->requests,
+        .seconds = (double)load->elapsed_ns / 1e9,
+        .errors = load->errors,
+        .verified = load->requests > 0 && load->errors == 0,
+        .rps = interval_of(load, load->rps, load->samples),
+        .server_cpu_us = interval_of(load, load->cpu_us, load->cpu_samples),
+        .elapsed_ms = options->burst ? interval_of(load, load->elapsed_ms, load->samples)
+                                     : weir__interval_unknown(),
+        .latency = {percentile_us(load, 50), percentile_us(load, 90), percentile_us(load, 99),
+                    percentile_us(load, 99.9), percentile_us(load, 100)},
+        .rss_peak = server_memory(&options->target, "VmHWM"),
+        .rss_idle = load->rss_idle,
+        .kernel_per_conn = NAN,
+        .driver_bound = 2 * load->bound_rounds > load->rounds,
+        .cpu_ratio = weir__interval_unknown(),
+        .rps_ratio = weir__interval_unknown(),
+        .verdict = VERDICT_UNKNOWN,
+        .failed = load->errors > 0 ? load->first_error : NULL,
+    };
+}
+
+static int report(struct load *load)
+{
+    const struct load_options *options = load->options;
+    char driver_cpus[CLI_TEXT_BYTES], server_cpus[CLI_TEXT_BYTES], retries[160];
+    const char *notes[1] = {retries};
+    struct report_cell cell;
+    struct host host;
+    weir__cpus_format(&options->driver_cpus, driver_cpus, sizeof(driver_cpus));
+    weir__cpus_format(&options->server_cpus, server_cpus, sizeof(server_cpus));
+    snprintf(retries, sizeof(retries),
+             "%llu connects were repeated after a second: the server's backlog was full",
+             (unsigned long long)load->connect_retries);
+    weir__host_read(&host);
+    fill_cell(load, &cell);
+    const struct report document = {
+        .host = &host,
+        .tool = "load",
+        .workload = options->target.workload == DRIVER_FRAME ? "frame" : "echo",
+        .shape = options->burst ? "burst" : "closed",
+        .size = options->target.size_bytes,
+        .rounds = load->rounds,
+        .slice_s = options->burst ? NAN : options->slice_s,
+        .burst_requests = !options->burst ? 0
+                          : options->target.requests_per_conn > 0
+                              ? options->target.requests_per_conn
+                              : WEIR__DRIVER_BURST_REQUESTS,
+        .seed = options->target.seed,
+        .server_cpus = options->server_cpus_known ? server_cpus : NULL,
+        .driver_cpus = options->driver_pinned ? driver_cpus : NULL,
+        .congestion = weir__host_congestion(),
+        .interrupted = interrupted,
+        .cells = &cell,
+        .cell_count = 1,
+        .notes = notes,
+        .note_count = load->connect_retries > 0,
+    };
+    FILE *out = stdout_is_a_file_of_ours(options) ? stderr : stdout;
+    weir__report_table(out, &document, isatty(fileno(out)) && !getenv("NO_COLOR"));
+    int rc = write_files(load, &document);
+    weir__host_deinit(&host);
+    return rc;
+}
+
+/* --- all of it ----------------------------------------------------------------------------------
+ * */
+
+/* The exit code; messages have been printed. */
+static int load_server(struct load *load)
+{
+    if (open_files(load) < 0 || check_limits(load->options) < 0)
+        return EXIT_USAGE;
+    int rc = start_driver(load);
+    if (rc < 0)
+        return rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+    if (prepare_samples(load) < 0)
+        return EXIT_FAILED;
+    rc = open_target(load);
+    if (rc < 0)
+        return rc == -EPIPE ? EXIT_FAILED : EXIT_NOTHING_RAN;
+    load->rss_idle = load->options->burst ? NAN : server_memory(&load->options->target, "VmRSS");
+
+    int ran = run(load);
+    int closed = ran == 0 ? weir__driver_close(load->driver, load->target_id) : 0;
+    if (closed < 0 && load->first_error[0] == '\0') {
+        load->errors++;
+        snprintf(load->first_error, sizeof(load->first_error), "%s",
+                 weir__driver_error(load->driver));
+    }
+    int reported = report(load);
+    if (load->errors > 0)
+        fprintf(stderr, "weir-bench load: %s: %llu connections failed; the first: %s\n",
+                load->options->connect, (unsigned long long)load->errors, load->first_error);
+    if (ran < 0 || load->errors > 0 || reported < 0)
+        return EXIT_FAILED;
+    if (interrupted)
+        return EXIT_INTERRUPTED;
+    return load->requests > 0 ? EXIT_DONE : EXIT_NOTHING_RAN;
+}
+
+int weir_bench_load(int argc, char **argv)
+{
+    static struct load load;
+    struct load_options options;
+    struct sigaction action = {.sa_handler = on_signal};
+    weir__load_options_read(&options, argc, argv);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    memset(&load, 0, sizeof(load));
+    load.options = &options;
+    int code = load_server(&load);
+    weir__driver_free(load.driver);
+    for (int i = 0; i < FILE_COUNT; i++)
+        weir__report_file_discard(&load.files[i]);
+    free(load.rps);
+    free(load.cpu_us);
+    free(load.elapsed_ms);
+    return code;
+}
