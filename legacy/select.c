@@ -31,6 +31,7 @@ struct select_poller {
     uint32_t used_words;  /* up to the highest word that may hold a watched bit */
     uint32_t cursor;      /* next word of `found` to look at */
     uint32_t found_words; /* 0: time for the next call */
+    int fd_seen;          /* the highest descriptor that was open when it was armed */
 };
 
 static struct select_poller *poller_of(struct weir__reactor *reactor)
@@ -85,11 +86,27 @@ static void set_interest(struct select_poller *poller, int fd, struct weir__watc
     watch->interest = (uint8_t)interest;
 }
 
+/* The kernel ignores bits beyond the process's descriptor table instead of saying EBADF; the table
+ * never shrinks, so only a new highest descriptor needs a look. */
+static int check_open(struct select_poller *poller, int fd)
+{
+    if (fd <= poller->fd_seen)
+        return 0;
+    poller->reactor.counters.syscalls++;
+    if (fcntl(fd, F_GETFD) < 0)
+        return -errno;
+    poller->fd_seen = fd;
+    return 0;
+}
+
 static int select_arm(struct weir__reactor *reactor, int fd, struct weir__watch *watch)
 {
-    int rc = grow(poller_of(reactor), fd);
+    struct select_poller *poller = poller_of(reactor);
+    int rc = check_open(poller, fd);
     if (rc == 0)
-        set_interest(poller_of(reactor), fd, watch, weir__watch_want(watch));
+        rc = grow(poller, fd);
+    if (rc == 0)
+        set_interest(poller, fd, watch, weir__watch_want(watch));
     return rc;
 }
 
