@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define WEIR__HOOKS_END         0 /* a dropped fake stack goes with its thread */
-#define WEIR__HOOKS_STACK_SCALE 4 /* how much deeper instrumented code goes */
+#define WEIR__HOOKS_END         0 /* nobody but its owner can destroy a fake stack: it is lost */
+#define WEIR__HOOKS_STACK_SCALE 4
 
 struct weir__hooks {
     void *fake_stack;

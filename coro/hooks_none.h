@@ -9,8 +9,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define WEIR__HOOKS_END         0 /* whether weir__hooks_end has to be called for what a pool drops */
-#define WEIR__HOOKS_STACK_SCALE 1 /* how much deeper instrumented code goes */
+/* Whether weir__hooks_end has to be called for what a pool drops. */
+#define WEIR__HOOKS_END 0
+/* How much deeper than plain code instrumented code goes. */
+#define WEIR__HOOKS_STACK_SCALE 1
 
 /* Kept for each stack, and for each thread's own. */
 struct weir__hooks {

@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 #define WEIR__HOOKS_END         1
-#define WEIR__HOOKS_STACK_SCALE 4 /* how much deeper instrumented code goes */
+#define WEIR__HOOKS_STACK_SCALE 4
 
 struct weir__hooks {
     void *fiber;

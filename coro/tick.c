@@ -33,21 +33,23 @@ static size_t target_of(const struct weir__stacks *s)
     return target > least ? target : least;
 }
 
-/* One step. Returns whether another would find something to do at once. */
-static bool step(struct weir__stacks *s)
+/* Gives back what of the step's `*room` these stacks need. Returns whether they need more. */
+static bool step(struct weir__stacks *s, size_t *room)
 {
     size_t target = target_of(s);
     size_t resident = s->live + idle_of(s);
     if (resident <= target)
         return false;
     size_t excess = resident - target;
-    size_t most = s->pool->options.trim_step;
-    if (weir__stacks_release(s, excess < most ? excess : most) == 0) {
+    size_t most = excess < *room ? excess : *room;
+    size_t released = weir__stacks_release(s, most);
+    *room -= released;
+    s->trim_steps += released > 0;
+    if (released < most) {
         s->pool->options.trim_off = true; /* locked in memory (mlockall): no use to try again */
         return false;
     }
-    s->trim_steps++;
-    return excess > most;
+    return excess > released;
 }
 
 /*
@@ -89,10 +91,11 @@ uint64_t weir_coro_pool_tick(struct weir_coro_pool *pool, uint64_t now_ns)
     assert(pool->thread == &weir__thread);
     uint64_t periods = pool->next_ns == 0 ? 1 : (now_ns - pool->next_ns) / o->trim_sample_ns + 1;
     uint64_t soonest = 0;
+    size_t room = o->trim_step;
     for (unsigned i = 0; i < pool->n_sizes; i++) {
         struct weir__stacks *s = &pool->sizes[i];
         sample(s, periods);
-        uint64_t wait = patience(s, step(s));
+        uint64_t wait = patience(s, step(s, &room));
         if (wait != 0 && (soonest == 0 || wait < soonest))
             soonest = wait;
     }

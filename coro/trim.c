@@ -11,6 +11,9 @@
 #define SUB_BITS  6   /* larger ones 2^6 buckets to a power of two */
 #define VALUE_MAX ((UINT64_C(1) << 24) - 1)
 
+_Static_assert(EXACT + (24 - 7) * (1 << SUB_BITS) == WEIR__TRIM_BUCKETS,
+               "a bucket for every value");
+
 static uint32_t bucket_of(uint64_t value)
 {
     if (value > VALUE_MAX)

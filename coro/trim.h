@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define WEIR__TRIM_BUCKETS    1152 /* values up to 2^24 - 1 */
+#define WEIR__TRIM_BUCKETS    1216 /* values up to 2^24 - 1 */
 #define WEIR__TRIM_WINDOW_MAX 65536
 
 struct weir__trim {

@@ -5,11 +5,18 @@
 #ifndef WEIR__CORO_VALGRIND_H
 #define WEIR__CORO_VALGRIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Kept for each slab. */
 struct weir__valgrind {
 };
+
+/* Whether this runs under Valgrind, where many stacks are slow: each switch searches their list. */
+static inline bool weir__valgrind_runs(void)
+{
+    return false;
+}
 
 /* Stack number `i` of the slab, which has room for `slots`, is [low, end). */
 static inline void weir__valgrind_carved(struct weir__valgrind *v, size_t slots, size_t i,

@@ -6,6 +6,7 @@
 #ifndef WEIR__CORO_VALGRIND_H
 #define WEIR__CORO_VALGRIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <valgrind/valgrind.h>
@@ -14,10 +15,15 @@ struct weir__valgrind {
     unsigned *ids; /* of each stack; NULL outside Valgrind */
 };
 
+static inline bool weir__valgrind_runs(void)
+{
+    return RUNNING_ON_VALGRIND;
+}
+
 static inline void weir__valgrind_carved(struct weir__valgrind *v, size_t slots, size_t i,
                                          char *low, char *end)
 {
-    if (!RUNNING_ON_VALGRIND)
+    if (!weir__valgrind_runs())
         return;
     if (v->ids == NULL)
         v->ids = calloc(slots, sizeof *v->ids);
