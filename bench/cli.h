@@ -10,6 +10,7 @@
 #ifndef WEIR_BENCH_CLI_H
 #define WEIR_BENCH_CLI_H
 
+#include <argp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +46,7 @@ struct engine_entry {
     unsigned groups;     /* enum engine_group */
     const char *summary; /* one line for --help; may be NULL */
     const char *command; /* a shell command instead of our own serve; NULL: ours */
+    const char *missing; /* why this build has no such engine; NULL: it has */
 };
 
 /* All names there are, best first. */
@@ -66,6 +68,18 @@ struct engine_list {
     struct engine_choice items[CLI_ENGINES_MAX];
     size_t count;
 };
+
+/*
+ * argp says only that an option is unknown; this says which there are. Looks through the arguments
+ * for a long option that `argp` does not have (a unique beginning counts as the option). 0, or
+ * -EINVAL with a line in `error`.
+ */
+int weir__cli_check_options(const struct argp *argp, int argc, char **argv, char *error,
+                            size_t bytes);
+
+/* Checks the options as above, then parses. Mistakes are printed after the subcommand's name, and
+ * exit with EXIT_USAGE, as argp's own do. */
+void weir__cli_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 /* Adds a name. -EEXIST if it is there, -ENOSPC when the catalog is full. Strings are borrowed. */
 int weir__catalog_add(struct engine_catalog *catalog, const struct engine_entry *entry);

@@ -24,6 +24,12 @@
 #define LIBURING_VERSION NULL
 #endif
 
+#ifdef __clang__
+#define COMPILER __VERSION__ /* "Clang 14.0.6" */
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
 #define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities"
 
 char *weir__read_text(const char *path)
@@ -131,7 +137,7 @@ static char *read_hypervisor(void)
     if (!inside)
         return NULL;
     char *vendor = weir__read_text("/sys/class/dmi/id/sys_vendor");
-    return vendor != NULL ? vendor : strdup("yes");
+    return vendor != NULL ? vendor : strdup("unnamed hypervisor");
 }
 
 static char *read_libc(void)
@@ -207,7 +213,7 @@ void weir__host_read(struct host *host)
     host->hypervisor = read_hypervisor();
     host->governor = weir__read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
     host->libc = read_libc();
-    host->compiler = strdup(__VERSION__);
+    host->compiler = strdup(COMPILER);
     host->congestion_default = weir__read_text("/proc/sys/net/ipv4/tcp_congestion_control");
     host->port_range = read_port_range();
     host->liburing = LIBURING_VERSION;

@@ -130,6 +130,16 @@ int weir__server_start(struct server *server, const struct server_spec *spec)
     return 0;
 }
 
+/* Before its ready line a server of ours tells by its exit status why it will not serve. */
+static enum server_state refusal(int status, bool was_starting)
+{
+    if (!was_starting || !WIFEXITED(status))
+        return SERVER_FAILED;
+    if (WEXITSTATUS(status) == EXIT_NOTHING_RAN)
+        return SERVER_SKIPPED;
+    return WEXITSTATUS(status) == EXIT_USAGE ? SERVER_MISUSED : SERVER_FAILED;
+}
+
 /* Takes the exit status in, once waitpid gave it. */
 static void bury(struct server *server, int status)
 {
@@ -138,14 +148,13 @@ static void bury(struct server *server, int status)
     /* Whatever it left behind in its group must not keep its port or its CPU. */
     kill(-server->pid, SIGKILL);
     server->pid = 0;
-    if (was_starting && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOTHING_RAN) {
-        server->state = SERVER_SKIPPED;
+    server->state = refusal(status, was_starting);
+    if (server->state == SERVER_FAILED) {
+        weir__server_describe_death(server, status, was_starting);
+    } else {
         weir__server_last_words(server, server->how, sizeof server->how);
         if (server->how[0] == '\0')
-            snprintf(server->how, sizeof server->how, "it cannot run here, and did not say why");
-    } else {
-        server->state = SERVER_FAILED;
-        weir__server_describe_death(server, status, was_starting);
+            snprintf(server->how, sizeof server->how, "it refused, and did not say why");
     }
     close_fds(server);
 }

@@ -28,6 +28,7 @@ enum server_state {
     SERVER_STARTING, /* started, no ready line yet */
     SERVER_READY,
     SERVER_SKIPPED, /* it said that it cannot run here (exit status 3 before its ready line) */
+    SERVER_MISUSED, /* it refused its arguments (exit status 2 before its ready line) */
     SERVER_FAILED,  /* it died, or never got ready; `how` says how */
     SERVER_STOPPED, /* ended because it was told to */
 };

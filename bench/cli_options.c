@@ -1,0 +1,98 @@
+/*
+ * Option parsing that every subcommand shares: argp, but an unknown option is told together with
+ * those there are (cli.h). Exits on bad usage, like argp itself; so only subcommands' own parsers
+ * may call it.
+ */
+#include "bench/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* argp adds these to every program. */
+static const char *const built_in[] = {"help", "usage", "version"};
+
+enum { BUILT_IN = sizeof built_in / sizeof built_in[0] };
+
+static bool is_end(const struct argp_option *option)
+{
+    return option->name == NULL && option->key == 0 && option->doc == NULL && option->group == 0;
+}
+
+/* 1: known and takes no argument; 2: known and takes one; 0: unknown. */
+static int find_option(const struct argp *argp, const char *name, size_t length)
+{
+    int found = 0;
+    int beginnings = 0;
+
+    for (size_t i = 0; i < BUILT_IN; i++) {
+        if (strncmp(built_in[i], name, length) == 0)
+            found = 1;
+    }
+    for (const struct argp_option *option = argp->options; !is_end(option); option++) {
+        if (option->name == NULL || strncmp(option->name, name, length) != 0)
+            continue;
+        int kind = option->arg != NULL && (option->flags & OPTION_ARG_OPTIONAL) == 0 ? 2 : 1;
+        if (option->name[length] == '\0')
+            return kind;
+        found = kind;
+        beginnings++;
+    }
+    /* An ambiguous beginning is for argp to tell: it names the candidates. */
+    return beginnings > 1 ? 1 : found;
+}
+
+static void list_options(const struct argp *argp, char *text, size_t bytes)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (const struct argp_option *option = argp->options; !is_end(option); option++) {
+        if (option->name == NULL || (option->flags & OPTION_HIDDEN) || used >= bytes)
+            continue;
+        int wrote = snprintf(text + used, bytes - used, "--%s, ", option->name);
+        if (wrote > 0)
+            used += (size_t)wrote;
+    }
+    if (used < bytes)
+        snprintf(text + used, bytes - used, "--help");
+}
+
+int weir__cli_check_options(const struct argp *argp, int argc, char **argv, char *error,
+                            size_t bytes)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strncmp(argv[i], "--", 2) != 0)
+            continue;
+        const char *name = argv[i] + 2;
+        size_t length = strcspn(name, "=");
+        int kind = find_option(argp, name, length);
+
+        if (kind == 0) {
+            char names[1024];
+            list_options(argp, names, sizeof names);
+            snprintf(error, bytes, "unknown option '--%.*s'; valid: %s", (int)length, name, names);
+            return -EINVAL;
+        }
+        if (kind == 2 && name[length] != '=')
+            i++; /* the next argument is its value, whatever it looks like */
+    }
+    return 0;
+}
+
+void weir__cli_parse(const struct argp *argp, int argc, char **argv, void *input)
+{
+    char error[1536];
+
+    argp_err_exit_status = EXIT_USAGE;
+    if (weir__cli_check_options(argp, argc, argv, error, sizeof error) < 0) {
+        fprintf(stderr, "%s: %s\n", argv[0], error);
+        exit(EXIT_USAGE);
+    }
+    error_t result = argp_parse(argp, argc, argv, 0, NULL, input);
+    if (result != 0) {
+        fprintf(stderr, "%s: %s\n", argv[0], strerror(result));
+        exit(EXIT_USAGE);
+    }
+}
