@@ -1,0 +1,60 @@
+/*
+ * The names of --engines in this build: the runtime's engines, then the models that are not
+ * engines. Nothing else in bench/ names an engine.
+ */
+#include "bench/compare.h"
+
+#include <weir/model.h>
+#include <weir/weir.h>
+
+#include <stdio.h>
+#include <string.h>
+
+static unsigned groups_of_engine(const char *name)
+{
+    /* Every engine here but the proactor is told of readiness. */
+    return strcmp(name, "uring") == 0 ? GROUP_COROUTINES : GROUP_COROUTINES | GROUP_REACTORS;
+}
+
+static unsigned groups_of_model(const char *name)
+{
+    return strcmp(name, "bare-epoll") == 0 ? GROUP_REACTORS : 0;
+}
+
+static void add(struct engine_catalog *catalog, const char *name, const char *summary,
+                unsigned groups)
+{
+    struct engine_entry entry = {.name = name, .summary = summary, .groups = groups};
+
+    if (weir__catalog_add(catalog, &entry) < 0)
+        fprintf(stderr, "weir-bench: engine %s is left out: named twice, or too many\n", name);
+}
+
+/* Names that a build without liburing still knows, so that their rows say why they are empty. */
+static void add_missing(struct engine_catalog *catalog, const char *name)
+{
+    struct engine_entry entry = {
+        .name = name,
+        .groups = strcmp(name, "uring") == 0 ? GROUP_COROUTINES : 0,
+        .summary = "not in this build",
+        .missing =
+            "this build has no io_uring: liburing >= 2.3 was not found when it was configured",
+    };
+
+    if (weir__catalog_find(catalog, name) == NULL)
+        weir__catalog_add(catalog, &entry);
+}
+
+void weir__catalog_build(struct engine_catalog *catalog)
+{
+    const char *const *engines = weir_engines();
+
+    catalog->count = 0;
+    for (size_t i = 0; engines[i] != NULL; i++)
+        add(catalog, engines[i], weir_engine_summary(engines[i]), groups_of_engine(engines[i]));
+    for (size_t i = 0; weir_models[i] != NULL; i++)
+        add(catalog, weir_models[i]->name, weir_models[i]->summary,
+            groups_of_model(weir_models[i]->name));
+    add_missing(catalog, "uring");
+    add_missing(catalog, "bare-uring");
+}

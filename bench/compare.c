@@ -1,0 +1,467 @@
+/*
+ * Runs a comparison from checked options to the reports and the exit code (compare.h). All that can
+ * be refused is refused before the first server starts: files, baseline, limits.
+ */
+#include "bench/compare.h"
+
+#include "bench/compare_group.h"
+#include "bench/host.h"
+#include "bench/preflight.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FILE_JSON,
+    FILE_CSV,
+    FILE_HTML,
+    FILE_MARKDOWN,
+    FILE_COUNT,
+    NOTES_MAX = 32,
+};
+
+volatile sig_atomic_t weir__compare_interrupted;
+
+struct compare {
+    struct compare_options *options;
+    struct host host;
+    struct driver *driver;
+    struct progress progress;
+    struct rng rng;
+    struct group groups[CLI_COUNTS_MAX];
+    size_t group_count; /* begun */
+    struct report_cell *cells;
+    size_t cell_count;
+    struct report_noise noise[CLI_COUNTS_MAX];
+    char *notes[NOTES_MAX];
+    size_t note_count;
+    struct report_file files[FILE_COUNT];
+    json_t *baseline;
+    bool something_failed;
+    bool driver_lost;
+    bool misused; /* an engine's options are wrong */
+    char server_cpus[256];
+    char driver_cpus[256];
+};
+
+static int (*const writers[FILE_COUNT])(FILE *, const struct report *) = {
+    [FILE_JSON] = weir__report_write_json,
+    [FILE_CSV] = weir__report_write_csv,
+    [FILE_HTML] = weir__report_write_html,
+    [FILE_MARKDOWN] = weir__report_write_markdown,
+};
+
+static const char *file_path(const struct compare_options *options, int kind)
+{
+    const char *const paths[FILE_COUNT] = {
+        [FILE_JSON] = options->json,
+        [FILE_CSV] = options->csv,
+        [FILE_HTML] = options->html,
+        [FILE_MARKDOWN] = options->markdown,
+    };
+
+    return paths[kind];
+}
+
+static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void complain(const char *format, ...)
+{
+    va_list args;
+
+    fputs("weir-bench compare: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+static void note(struct compare *compare, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void note(struct compare *compare, const char *format, ...)
+{
+    va_list args;
+    char *text;
+
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    if (length < 0)
+        return;
+    if (compare->note_count == NOTES_MAX) {
+        free(text);
+        return;
+    }
+    compare->notes[compare->note_count++] = text;
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    weir__compare_interrupted = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: waits end early */
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static const char *shape_name(enum shape shape)
+{
+    return shape == SHAPE_BURST ? "burst" : "closed";
+}
+
+/* The report's head; cells as far as there are any. */
+static struct report make_report(const struct compare *compare)
+{
+    const struct compare_options *options = compare->options;
+    const struct group *first = &compare->groups[0];
+    bool closed = options->shape == SHAPE_CLOSED;
+    struct report report = {
+        .host = &compare->host,
+        .tool = "compare",
+        .workload = options->workload,
+        .shape = shape_name(options->shape),
+        .size = options->size_bytes,
+        .slice_s = closed && compare->group_count > 0 ? first->plan.slice_s : NAN,
+        .burst_requests = closed ? 0 : options->burst_requests,
+        .seed = options->seed,
+        .server_cpus = compare->server_cpus,
+        .driver_cpus = compare->driver_cpus,
+        .congestion = weir__host_congestion(),
+        .interrupted = weir__compare_interrupted != 0,
+        .cells = compare->cells,
+        .cell_count = compare->cell_count,
+        .noise = compare->noise,
+        .noise_count = compare->group_count,
+        .notes = (const char *const *)compare->notes,
+        .note_count = compare->note_count,
+    };
+
+    for (size_t i = 0; i < compare->group_count; i++) {
+        const struct group *group = &compare->groups[i];
+        if (i == 0 || group->rounds < report.rounds)
+            report.rounds = group->rounds;
+        if (report.reference == NULL)
+            report.reference = group->reference;
+    }
+    return report;
+}
+
+/* The cells that are to come, for the baseline to be checked against before anything runs. */
+static int plan_cells(struct compare *compare)
+{
+    const struct compare_options *options = compare->options;
+    size_t capacity = options->engines.count * options->conns_count;
+
+    compare->cells = calloc(capacity, sizeof *compare->cells);
+    if (compare->cells == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < capacity; i++) {
+        compare->cells[i].engine = options->engines.items[i % options->engines.count].name;
+        compare->cells[i].conns = options->conns[i / options->engines.count];
+    }
+    compare->cell_count = capacity;
+    return 0;
+}
+
+static int load_baseline(struct compare *compare)
+{
+    char error[CLI_TEXT_BYTES];
+
+    if (compare->options->baseline == NULL)
+        return 0;
+    struct report plan = make_report(compare);
+
+    compare->baseline = weir__baseline_load(compare->options->baseline, &plan, error, sizeof error);
+    if (compare->baseline == NULL) {
+        complain("%s", error);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int open_files(struct compare *compare)
+{
+    for (int i = 0; i < FILE_COUNT; i++) {
+        const char *path = file_path(compare->options, i);
+
+        if (path == NULL)
+            continue;
+        int result = weir__report_file_open(&compare->files[i], path);
+        if (result < 0) {
+            complain("cannot write %s: %s; nothing was run", path, strerror(-result));
+            return result;
+        }
+    }
+    return 0;
+}
+
+static int check_limits(const struct compare_options *options)
+{
+    char text[CLI_TEXT_BYTES];
+    unsigned most = 0;
+
+    for (size_t i = 0; i < options->conns_count; i++)
+        most = options->conns[i] > most ? options->conns[i] : most;
+    bool burst = options->shape == SHAPE_BURST;
+    uint64_t servers = options->engines.count + 1;
+    struct limits_need need = {
+        .driver_conns = burst ? most : most * servers,
+        .server_conns = most,
+        .conns_per_addr = most,
+        .connect_burst = burst ? most : 0,
+        .loopback = true,
+    };
+
+    if (servers > WEIR__DRIVER_TARGETS_MAX) {
+        complain("%" PRIu64 " servers at once; the driver holds %d", servers,
+                 WEIR__DRIVER_TARGETS_MAX);
+        return -E2BIG;
+    }
+    if (weir__limits_require(&need, text, sizeof text) < 0) {
+        complain("%s (all %" PRIu64 " servers, the A/A copy included, are connected at once)", text,
+                 servers);
+        return -ERANGE;
+    }
+    return 0;
+}
+
+static int start_driver(struct compare *compare)
+{
+    struct driver_options options = {
+        .cpus = &compare->options->driver_cpus,
+        .threads = compare->options->driver_threads,
+    };
+    int result = weir__driver_new(&compare->driver, &options);
+
+    if (result < 0)
+        complain("cannot start the load driver on CPUs %s: %s (%s)", compare->driver_cpus,
+                 strerror(-result),
+                 compare->driver != NULL ? weir__driver_error(compare->driver) : "");
+    return result;
+}
+
+static void note_group(struct compare *compare, struct group *group, const char *wanted)
+{
+    struct contender *twin = weir__group_twin(group);
+
+    if (weir__compare_interrupted && group->rounds == 0)
+        return;
+    if (group->reference == NULL)
+        note(compare, "at %u connections the reference did not run: no ratios and no verdicts",
+             group->conns);
+    else if (wanted != NULL && strcmp(wanted, group->reference) != 0)
+        note(compare, "at %u connections %s could not run; the reference is %s instead",
+             group->conns, wanted, group->reference);
+    if (twin != NULL && (twin->failed || twin->skipped)) {
+        note(compare, "at %u connections the reference's second copy failed: %s", group->conns,
+             twin->why);
+        compare->something_failed = true;
+    }
+}
+
+static void collect_cells(struct compare *compare, const struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        const struct contender *contender = &group->contenders[i];
+
+        if (contender->is_twin)
+            continue;
+        struct report_cell *cell = &compare->cells[compare->cell_count++];
+        weir__group_fill_cell(group, contender, cell);
+        if (contender->failed)
+            compare->something_failed = true;
+        if (!cell->measured && !contender->failed && !contender->skipped) {
+            cell->skipped =
+                weir__compare_interrupted ? "the run was interrupted" : "no slice was measured";
+        } else if (cell->measured && !cell->verified && !contender->failed) {
+            cell->failed = "it did not serve the same connections and bytes as the others";
+            compare->something_failed = true;
+        }
+    }
+}
+
+/* What could not be done at all; -EINVAL has been told already. */
+static void note_failure(struct compare *compare, const struct group *group, int result)
+{
+    compare->driver_lost = group->driver_lost;
+    compare->misused = result == -EINVAL;
+    compare->something_failed = true;
+    note(compare, "the run ended at %u connections: %s", group->conns,
+         group->driver_lost ? weir__driver_error(compare->driver) : strerror(-result));
+}
+
+static void run_group(struct compare *compare, size_t index)
+{
+    struct compare_options *options = compare->options;
+    struct group *group = &compare->groups[index];
+    const char *wanted = options->reference;
+
+    if (wanted == NULL && weir__engine_list_find(&options->engines, "epoll") >= 0)
+        wanted = "epoll";
+    *group = (struct group){
+        .options = options,
+        .driver = compare->driver,
+        .progress = &compare->progress,
+        .rng = &compare->rng,
+        .conns = options->conns[index],
+        .index = index,
+        .reference = wanted,
+        .reference_fixed = options->reference != NULL,
+    };
+    compare->group_count = index + 1;
+    int result = weir__group_run(group);
+    if (result < 0)
+        note_failure(compare, group, result);
+    note_group(compare, group, wanted);
+    collect_cells(compare, group);
+    compare->noise[index] = weir__group_noise(group);
+    if (result == 0 && !weir__compare_interrupted)
+        weir__progress_say(&compare->progress, "%u connections: %u rounds done", group->conns,
+                           group->rounds);
+}
+
+static bool stdout_is_taken(const struct compare_options *options)
+{
+    for (int i = 0; i < FILE_COUNT; i++) {
+        const char *path = file_path(options, i);
+        if (path != NULL && (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0))
+            return true;
+    }
+    return false;
+}
+
+static int write_files(struct compare *compare, const struct report *report)
+{
+    int worst = 0;
+
+    for (int i = 0; i < FILE_COUNT; i++) {
+        const char *path = file_path(compare->options, i);
+
+        if (path == NULL)
+            continue;
+        int result = writers[i](compare->files[i].stream, report);
+        int committed = weir__report_file_commit(&compare->files[i]);
+        if (result == 0)
+            result = committed;
+        if (result < 0) {
+            complain("writing %s: %s", path, strerror(-result));
+            worst = result;
+        }
+    }
+    return worst;
+}
+
+static int exit_code(const struct compare *compare, unsigned regressions)
+{
+    size_t measured = 0;
+
+    for (size_t i = 0; i < compare->cell_count; i++)
+        measured += compare->cells[i].measured;
+    if (weir__compare_interrupted)
+        return EXIT_INTERRUPTED;
+    if (compare->something_failed)
+        return EXIT_FAILED;
+    if (measured == 0)
+        return EXIT_NOTHING_RAN;
+    return regressions > 0 ? EXIT_SLOWER : EXIT_DONE;
+}
+
+static int finish(struct compare *compare)
+{
+    FILE *out = stdout_is_taken(compare->options) ? stderr : stdout;
+    struct report report = make_report(compare);
+    unsigned regressions = 0;
+
+    weir__progress_clear(&compare->progress);
+    weir__report_table(out, &report, weir__colour_wanted(out));
+    int written = write_files(compare, &report);
+    if (compare->baseline != NULL)
+        regressions =
+            weir__baseline_compare(&report, compare->baseline, &compare->options->rule, out);
+    if (regressions > 0)
+        fprintf(out, "%u cell%s slower than the baseline by more than %g %%\n", regressions,
+                regressions == 1 ? " is" : "s are", compare->options->rule.percent);
+    fflush(out);
+    int code = exit_code(compare, regressions);
+    return written < 0 && code == EXIT_DONE ? EXIT_FAILED : code;
+}
+
+/* Everything that can be refused. An exit code, EXIT_DONE to go on. */
+static int prepare(struct compare *compare)
+{
+    weir__host_read(&compare->host);
+    weir__cpus_format(&compare->options->server_cpus, compare->server_cpus,
+                      sizeof compare->server_cpus);
+    weir__cpus_format(&compare->options->driver_cpus, compare->driver_cpus,
+                      sizeof compare->driver_cpus);
+    weir__progress_init(&compare->progress);
+    weir__rng_init(&compare->rng, compare->options->seed);
+    if (plan_cells(compare) < 0) {
+        complain("out of memory");
+        return EXIT_FAILED;
+    }
+    if (load_baseline(compare) < 0 || check_limits(compare->options) < 0 || open_files(compare) < 0)
+        return EXIT_USAGE;
+    compare->cell_count = 0;
+    return EXIT_DONE;
+}
+
+static void deinit(struct compare *compare)
+{
+    for (size_t i = 0; i < compare->group_count; i++)
+        weir__group_deinit(&compare->groups[i]);
+    weir__driver_free(compare->driver);
+    for (int i = 0; i < FILE_COUNT; i++)
+        weir__report_file_discard(&compare->files[i]);
+    for (size_t i = 0; i < compare->note_count; i++)
+        free(compare->notes[i]);
+    free(compare->cells);
+    json_decref(compare->baseline);
+    weir__host_deinit(&compare->host);
+    free(compare);
+}
+
+static bool may_go_on(const struct compare *compare)
+{
+    return !weir__compare_interrupted && !compare->driver_lost && !compare->misused;
+}
+
+int weir__compare_run(struct compare_options *options)
+{
+    struct compare *compare = calloc(1, sizeof *compare);
+
+    if (compare == NULL) {
+        complain("out of memory");
+        return EXIT_FAILED;
+    }
+    compare->options = options;
+    int code = prepare(compare);
+    if (code == EXIT_DONE) {
+        catch_signals();
+        if (start_driver(compare) < 0)
+            code = EXIT_FAILED;
+    }
+    if (code == EXIT_DONE) {
+        weir__progress_say(&compare->progress,
+                           "comparing %zu engines, servers on CPUs %s, driver on %s, seed %" PRIu64,
+                           options->engines.count, compare->server_cpus, compare->driver_cpus,
+                           options->seed);
+        for (size_t i = 0; i < options->conns_count && may_go_on(compare); i++)
+            run_group(compare, i);
+        code = compare->misused ? EXIT_USAGE : finish(compare);
+    }
+    deinit(compare);
+    return code;
+}

@@ -1,0 +1,106 @@
+/*
+ * A comparison: options in, a report and an exit code out. compare_cli.c reads the command line
+ * into `struct compare_options`; compare.c runs the groups (one for each number of connections) and
+ * writes the reports; compare_group.c measures one group; compare_pairs.c and compare_plan.c are
+ * the arithmetic.
+ */
+#ifndef WEIR_BENCH_COMPARE_H
+#define WEIR_BENCH_COMPARE_H
+
+#include "bench/cli.h"
+#include "bench/driver.h"
+#include "bench/report.h"
+#include "bench/servers.h"
+
+#include <signal.h>
+
+enum shape {
+    SHAPE_CLOSED,
+    SHAPE_BURST,
+};
+
+struct compare_options {
+    struct engine_list engines;
+    const char *reference; /* a row's name; NULL: epoll, else the first that runs */
+    const char *workload;
+    enum driver_workload driver_workload;
+    enum shape shape;
+    unsigned conns[CLI_COUNTS_MAX];
+    size_t conns_count;
+    uint32_t size_bytes;
+    uint32_t burst_requests;    /* of each client of a burst */
+    uint64_t frame_limit_bytes; /* 0: the workload's own */
+    double budget_s;            /* for the whole run, where rounds is 0 */
+    unsigned rounds;            /* 0: as many as the budget allows */
+    double slice_s;             /* 0: chosen from the budget */
+    uint64_t seed;
+    cpu_set_t server_cpus;
+    cpu_set_t driver_cpus;
+    unsigned workers;        /* 0: the CPUs given to the server */
+    unsigned driver_threads; /* 0: one for each of the driver's CPUs */
+    double ready_timeout_s;
+    const char *json, *csv, *html, *markdown; /* paths; NULL: none */
+    const char *baseline;                     /* path; NULL: none */
+    struct baseline_rule rule;
+};
+
+/* One slice of one contender. Times are seconds of CLOCK_MONOTONIC. */
+struct slice {
+    double middle_s;  /* when it was */
+    double elapsed_s; /* how long it took */
+    double requests;
+    double cpu_s; /* the server's; NAN: unknown */
+    bool driver_bound;
+};
+
+enum slice_figure {
+    SLICE_RPS,
+    SLICE_CPU,     /* microseconds per request */
+    SLICE_ELAPSED, /* milliseconds */
+};
+
+/* The figure of one slice; NAN where it is unknown. */
+double weir__slice_figure(const struct slice *slice, enum slice_figure figure);
+
+/* Median and interval of one figure over slices in the order in which they were measured. */
+struct interval weir__slices_interval(const struct slice *slices, size_t count,
+                                      enum slice_figure figure, uint64_t seed);
+
+/*
+ * The paired ratios of `subject` over `reference`: each slice against the mean of the nearest
+ * reference slices before and after it in time (one of them at the ends), so that a drift of the
+ * machine cancels. Both in the order of time. Returns the interval of the median; unknown where a
+ * side has no slice.
+ */
+struct interval weir__pairs_interval(const struct slice *subject, size_t subject_count,
+                                     const struct slice *reference, size_t reference_count,
+                                     enum slice_figure figure, uint64_t seed);
+
+/* What one group may take. */
+struct plan {
+    double slice_s;    /* seconds; of a closed loop */
+    unsigned rounds;   /* expected, or exact where fixed */
+    bool rounds_fixed; /* else the clock ends the group */
+    double group_s;    /* seconds for one group, start to stop; 0 where rounds are fixed */
+};
+
+/* Divides the budget: `contenders` servers, the A/A copy included, in each of the groups. */
+struct plan weir__plan_group(const struct compare_options *options, unsigned conns,
+                             unsigned contenders);
+
+/* Seconds that a group of this size needs beside its slices: start, connect, warm-up, stop. */
+double weir__plan_overhead_s(unsigned conns, unsigned contenders, double slice_s);
+
+/* Set by SIGINT, SIGTERM and SIGHUP; everything that loops looks at it. */
+extern volatile sig_atomic_t weir__compare_interrupted;
+
+/* Runs the comparison and writes all reports. The exit code of CLI.md. */
+int weir__compare_run(struct compare_options *options);
+
+/* The subcommand: `weir-bench compare …`. */
+int weir_bench_compare(int argc, char **argv);
+
+/* The names that --engines knows in this build. */
+void weir__catalog_build(struct engine_catalog *catalog);
+
+#endif

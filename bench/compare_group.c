@@ -1,0 +1,453 @@
+/*
+ * Measures one group (compare_group.h): connect all, warm up, then short slices of every server in
+ * random order, round after round. A server that dies or answers wrongly leaves the group; the
+ * others go on.
+ */
+#include "bench/compare_group.h"
+
+#include "bench/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How long a server whose connections broke may take to be seen dead: a core dump takes its time.
+ */
+#define DEATH_TIMEOUT_NS (NS_PER_S / 2)
+/* Rounds that the clock may not cut off unless the group takes this many times its share. */
+#define PATIENCE 1.5
+
+static double seconds_since(uint64_t then_ns)
+{
+    return (double)(weir__clock_ns() - then_ns) / (double)NS_PER_S;
+}
+
+struct contender *weir__group_reference(const struct group *group)
+{
+    for (size_t i = 0; i < group->count && group->reference != NULL; i++) {
+        struct contender *contender = &group->contenders[i];
+        if (!contender->is_twin && strcmp(contender->choice->name, group->reference) == 0)
+            return contender;
+    }
+    return NULL;
+}
+
+struct contender *weir__group_twin(const struct group *group)
+{
+    struct contender *last = group->count > 0 ? &group->contenders[group->count - 1] : NULL;
+
+    return last != NULL && last->is_twin ? last : NULL;
+}
+
+static uint32_t frame_bytes(const struct compare_options *options)
+{
+    return options->size_bytes + (options->driver_workload == DRIVER_FRAME ? 4 : 0);
+}
+
+static void update_pids(struct group *group, struct contender *contender)
+{
+    pid_t pids[SERVER_PIDS_MAX];
+    unsigned count = weir__server_pids(&contender->server, pids);
+
+    if (count > 0 && (contender->pid_count != count || count > 1))
+        weir__driver_set_pids(group->driver, contender->target, pids, count);
+    contender->pid_count = count;
+}
+
+static int open_target(struct group *group, struct contender *contender)
+{
+    const struct compare_options *options = group->options;
+    struct driver_target target = {
+        .addr = contender->server.addr,
+        .addr_len = contender->server.addr_len,
+        .workload = options->driver_workload,
+        .conns = group->conns,
+        .size_bytes = options->size_bytes,
+        .requests_per_conn = options->burst_requests,
+        .seed = options->seed + group->index,
+        .server_cpus = (unsigned)CPU_COUNT(&options->server_cpus),
+        .no_connections = options->shape == SHAPE_BURST,
+    };
+
+    target.pid_count = weir__server_pids(&contender->server, target.server_pids);
+    contender->pid_count = target.pid_count;
+    int result = weir__driver_open(group->driver, &target, &contender->target);
+    if (result == -EPIPE)
+        return result;
+    if (result < 0) {
+        contender->errors++;
+        if (weir__server_alive(&contender->server))
+            weir__contender_fail(contender, "%s", weir__driver_error(group->driver));
+        else
+            weir__contender_fail(contender, "%s", contender->server.how);
+        return 0;
+    }
+    contender->open = true;
+    return 0;
+}
+
+static void close_target(struct group *group, struct contender *contender)
+{
+    contender->open = false;
+    int result = weir__driver_close(group->driver, contender->target);
+
+    if (result == -EPROTO)
+        weir__contender_fail(contender, "it sent bytes that nobody asked for");
+}
+
+/* True once the server is seen dead; gives one that is dying some time. */
+static bool died(struct contender *contender)
+{
+    uint64_t deadline_ns = weir__clock_ns() + DEATH_TIMEOUT_NS;
+
+    while (weir__server_alive(&contender->server)) {
+        if (weir__clock_ns() >= deadline_ns)
+            return false;
+        struct timespec pause = {.tv_nsec = 5000000};
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+/* A slice with errors ends this contender's part: says how. */
+static void judge_errors(struct group *group, struct contender *contender,
+                         const struct driver_slice *got)
+{
+    contender->errors += got->errors;
+    if (got->wrong > 0)
+        weir__contender_fail(contender, "wrong bytes came back: %s", got->first_error);
+    else if (died(contender))
+        weir__contender_fail(contender, "%s", contender->server.how);
+    else
+        weir__contender_fail(contender, "%llu of %u connections failed: %s",
+                             (unsigned long long)got->errors, group->conns, got->first_error);
+}
+
+static int append_slice(struct contender *contender, const struct slice *slice)
+{
+    if (contender->slice_count == contender->slice_capacity) {
+        size_t capacity = contender->slice_capacity > 0 ? contender->slice_capacity * 2 : 128;
+        struct slice *slices = reallocarray(contender->slices, capacity, sizeof *slices);
+        if (slices == NULL)
+            return -ENOMEM;
+        contender->slices = slices;
+        contender->slice_capacity = capacity;
+    }
+    contender->slices[contender->slice_count++] = *slice;
+    return 0;
+}
+
+static int record(struct group *group, struct contender *contender, const struct driver_slice *got,
+                  double ended_s)
+{
+    double elapsed_s = (double)got->elapsed_ns / (double)NS_PER_S;
+    struct slice slice = {
+        .middle_s = ended_s - elapsed_s / 2,
+        .elapsed_s = elapsed_s,
+        .requests = (double)got->requests,
+        .cpu_s = got->server_cpu_ns < 0 ? NAN : (double)got->server_cpu_ns / (double)NS_PER_S,
+        .driver_bound = got->driver_bound,
+    };
+
+    contender->requests += got->requests;
+    contender->bytes += got->bytes;
+    contender->seconds += elapsed_s;
+    contender->driver_bound_count += got->driver_bound;
+    contender->conns_served = contender->conns_served && got->conns_alive == group->conns;
+    weir__histogram_merge(&contender->latency, &got->latency);
+    return append_slice(contender, &slice);
+}
+
+static int drive(struct group *group, struct contender *contender, struct driver_slice *got)
+{
+    int result;
+
+    if (group->options->shape == SHAPE_BURST)
+        result = weir__driver_burst(group->driver, contender->target, got);
+    else
+        result = weir__driver_slice(group->driver, contender->target,
+                                    (uint64_t)(group->plan.slice_s * (double)NS_PER_S), got);
+    return result;
+}
+
+/* One slice of one contender. A failure of the server is its own; only the driver's is returned. */
+static int measure(struct group *group, struct contender *contender, bool warm_up)
+{
+    static struct driver_slice got; /* 19 KiB, and compare has one thread */
+
+    if (!weir__server_alive(&contender->server)) {
+        contender->errors += group->conns;
+        weir__contender_fail(contender, "%s", contender->server.how);
+        return 0;
+    }
+    int result = drive(group, contender, &got);
+    double ended_s = (double)weir__clock_ns() / (double)NS_PER_S;
+
+    if (result == -EPIPE)
+        return result;
+    if (result < 0) {
+        contender->errors++;
+        weir__contender_fail(contender, "%s",
+                             died(contender) ? contender->server.how
+                                             : weir__driver_error(group->driver));
+        return 0;
+    }
+    if (!warm_up || got.errors > 0)
+        result = record(group, contender, &got, ended_s);
+    if (got.errors > 0)
+        judge_errors(group, contender, &got);
+    return result;
+}
+
+/* Every open contender once, in random order. */
+static int run_round(struct group *group, bool warm_up, const char *label, unsigned round)
+{
+    unsigned order[CLI_ENGINES_MAX + 1];
+    double left_s;
+
+    for (size_t i = 0; i < group->count; i++)
+        order[i] = (unsigned)i;
+    weir__rng_shuffle(group->rng, order, group->count);
+    for (size_t i = 0; i < group->count && !weir__compare_interrupted; i++) {
+        struct contender *contender = &group->contenders[order[i]];
+        char cell[128];
+
+        if (!contender->open)
+            continue;
+        left_s = group->plan.rounds_fixed
+                     ? (group->plan.rounds - round) * group->plan.slice_s * (double)group->count
+                     : group->plan.group_s - seconds_since(group->started_ns);
+        size_t groups_left = group->options->conns_count - group->index - 1;
+        left_s += (double)groups_left *
+                  (group->plan.rounds_fixed
+                       ? group->plan.rounds * group->plan.slice_s * (double)group->count
+                       : group->plan.group_s);
+        snprintf(cell, sizeof cell, "%s  %s%s", label, contender->choice->name,
+                 contender->is_twin ? " (A/A)" : "");
+        weir__progress_round(group->progress, cell, round, group->plan.rounds, left_s);
+        int result = measure(group, contender, warm_up);
+        if (result < 0)
+            return result;
+        if (contender->failed)
+            close_target(group, contender);
+    }
+    return 0;
+}
+
+static bool anyone_open(const struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        if (group->contenders[i].open)
+            return true;
+    }
+    return false;
+}
+
+static bool rounds_over(const struct group *group)
+{
+    double spent_s = seconds_since(group->started_ns);
+
+    if (weir__compare_interrupted || !anyone_open(group))
+        return true;
+    if (group->plan.rounds_fixed)
+        return group->rounds >= group->plan.rounds;
+    if (spent_s < group->plan.group_s)
+        return false;
+    return group->rounds >= STATS_SAMPLES_MIN || spent_s > PATIENCE * group->plan.group_s;
+}
+
+static int connect_all(struct group *group)
+{
+    for (size_t i = 0; i < group->count && !weir__compare_interrupted; i++) {
+        struct contender *contender = &group->contenders[i];
+
+        if (contender->server.state != SERVER_READY)
+            continue;
+        int result = open_target(group, contender);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+/* At rest, with all connections open; unknown stays NAN. */
+static void read_idle_memory(struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        struct contender *contender = &group->contenders[i];
+        double peak;
+
+        contender->rss_peak = NAN;
+        if (!contender->open ||
+            !weir__server_memory(&contender->server, &contender->rss_idle, &peak))
+            contender->rss_idle = NAN;
+    }
+}
+
+static void read_peak_memory(struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        struct contender *contender = &group->contenders[i];
+        double now;
+        double peak;
+
+        if (contender->open && weir__server_memory(&contender->server, &now, &peak))
+            contender->rss_peak = peak;
+    }
+}
+
+static int run_rounds(struct group *group)
+{
+    char label[64];
+
+    snprintf(label, sizeof label, "[%zu/%zu] %u connections", group->index + 1,
+             group->options->conns_count, group->conns);
+    int result = run_round(group, true, label, 0);
+    for (size_t i = 0; i < group->count; i++) {
+        if (group->contenders[i].open)
+            update_pids(group, &group->contenders[i]);
+    }
+    while (result == 0 && !rounds_over(group)) {
+        result = run_round(group, false, label, group->rounds + 1);
+        if (result == 0 && !weir__compare_interrupted)
+            group->rounds++;
+    }
+    return result;
+}
+
+static void count_ready(const struct group *group)
+{
+    size_t ready = 0;
+
+    for (size_t i = 0; i < group->count; i++)
+        ready += group->contenders[i].open && !group->contenders[i].is_twin;
+    weir__progress_say(
+        group->progress, "%u connections: %zu of %zu servers connected, reference %s", group->conns,
+        ready, group->options->engines.count, group->reference ? group->reference : "none");
+}
+
+int weir__group_run(struct group *group)
+{
+    group->started_ns = weir__clock_ns();
+    int result = weir__group_start_servers(group);
+    if (result == -EINTR)
+        return 0; /* the user stopped it: nothing was measured, and that is no error */
+    if (result < 0)
+        return result;
+    group->plan = weir__plan_group(group->options, group->conns, (unsigned)group->count);
+    result = connect_all(group);
+    if (result == 0) {
+        count_ready(group);
+        read_idle_memory(group);
+        result = run_rounds(group);
+        read_peak_memory(group);
+    }
+    weir__progress_clear(group->progress);
+    for (size_t i = 0; i < group->count && result == 0; i++) {
+        if (group->contenders[i].open)
+            close_target(group, &group->contenders[i]);
+    }
+    weir__group_stop_servers(group);
+    group->driver_lost = result == -EPIPE;
+    return result;
+}
+
+void weir__group_deinit(struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        weir__server_deinit(&group->contenders[i].server);
+        free(group->contenders[i].slices);
+    }
+    free(group->contenders);
+    group->contenders = NULL;
+    group->count = 0;
+}
+
+static double latency_us(const struct contender *contender, double percent)
+{
+    if (contender->latency.count == 0)
+        return NAN;
+    return (double)weir__histogram_percentile(&contender->latency, percent) / 1000;
+}
+
+static void fill_ratios(const struct group *group, const struct contender *contender,
+                        struct report_cell *cell)
+{
+    const struct contender *reference = weir__group_reference(group);
+
+    cell->is_reference = reference == contender;
+    if (reference == NULL || reference == contender || reference->slice_count == 0)
+        return;
+    uint64_t seed = group->options->seed;
+    struct report_noise noise = weir__group_noise(group);
+
+    cell->has_ratio = true;
+    cell->cpu_ratio =
+        weir__pairs_interval(contender->slices, contender->slice_count, reference->slices,
+                             reference->slice_count, SLICE_CPU, seed);
+    cell->rps_ratio =
+        weir__pairs_interval(contender->slices, contender->slice_count, reference->slices,
+                             reference->slice_count, SLICE_RPS, seed);
+    cell->verdict = cell->driver_bound
+                        ? weir__stats_verdict(cell->cpu_ratio, noise.cpu_ratio, false)
+                        : weir__stats_verdict(cell->rps_ratio, noise.rps_ratio, true);
+}
+
+struct report_noise weir__group_noise(const struct group *group)
+{
+    const struct contender *reference = weir__group_reference(group);
+    const struct contender *twin = weir__group_twin(group);
+    struct report_noise noise = {
+        .conns = group->conns,
+        .cpu_ratio = weir__interval_unknown(),
+        .rps_ratio = weir__interval_unknown(),
+    };
+
+    if (reference == NULL || twin == NULL)
+        return noise;
+    noise.cpu_ratio = weir__pairs_interval(twin->slices, twin->slice_count, reference->slices,
+                                           reference->slice_count, SLICE_CPU, group->options->seed);
+    noise.rps_ratio = weir__pairs_interval(twin->slices, twin->slice_count, reference->slices,
+                                           reference->slice_count, SLICE_RPS, group->options->seed);
+    return noise;
+}
+
+void weir__group_fill_cell(const struct group *group, const struct contender *contender,
+                           struct report_cell *cell)
+{
+    const struct slice *slices = contender->slices;
+    size_t count = contender->slice_count;
+    uint64_t seed = group->options->seed;
+
+    *cell = (struct report_cell){
+        .engine = contender->choice->name,
+        .conns = group->conns,
+        .features = contender->server.has_features ? contender->server.features : NULL,
+        .measured = count > 0 && contender->requests > 0,
+        .requests = contender->requests,
+        .seconds = contender->seconds,
+        .errors = contender->errors,
+        .rps = weir__slices_interval(slices, count, SLICE_RPS, seed),
+        .server_cpu_us = weir__slices_interval(slices, count, SLICE_CPU, seed),
+        .elapsed_ms = weir__interval_unknown(),
+        .latency = {latency_us(contender, 50), latency_us(contender, 90), latency_us(contender, 99),
+                    latency_us(contender, 99.9), latency_us(contender, 100)},
+        .rss_peak = contender->rss_peak,
+        .rss_idle = contender->rss_idle,
+        .kernel_per_conn = NAN,
+        .driver_bound = contender->driver_bound_count * 2 > count,
+        .skipped = contender->skipped ? contender->why : NULL,
+        .failed = contender->failed ? contender->why : NULL,
+    };
+    /* Parity: answers came, all right, for every connection, and every byte of them was counted. */
+    cell->verified = contender->requests > 0 && contender->errors == 0 && !contender->failed &&
+                     contender->conns_served &&
+                     contender->bytes == contender->requests * frame_bytes(group->options);
+    if (group->options->shape == SHAPE_BURST)
+        cell->elapsed_ms = weir__slices_interval(slices, count, SLICE_ELAPSED, seed);
+    if (cell->measured)
+        fill_ratios(group, contender, cell);
+}

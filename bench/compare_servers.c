@@ -1,0 +1,197 @@
+/*
+ * Starts and stops the servers of one group (compare_group.h): all engines at once, then, when it
+ * is known which of them is the reference, a second copy of it. Measures nothing.
+ */
+#include "bench/compare_group.h"
+
+#include "bench/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STOP_TIMEOUT_S 10
+#define LISTEN_ADDRESS "127.0.0.1:0"
+
+void weir__contender_fail(struct contender *contender, const char *format, ...)
+{
+    va_list args;
+
+    contender->open = false;
+    if (contender->failed)
+        return; /* the first reason is the one to know */
+    contender->failed = true;
+    va_start(args, format);
+    vsnprintf(contender->why, sizeof contender->why, format, args);
+    va_end(args);
+}
+
+/* The state of the server becomes that of the contender, where it is not serving. */
+static void take_server_state(struct contender *contender)
+{
+    if (contender->server.state == SERVER_SKIPPED) {
+        contender->skipped = true;
+        snprintf(contender->why, sizeof contender->why, "%s", contender->server.how);
+    } else if (contender->server.state == SERVER_FAILED ||
+               contender->server.state == SERVER_MISUSED) {
+        weir__contender_fail(contender, "%s", contender->server.how);
+    }
+}
+
+static int start_server(struct contender *contender, const struct compare_options *options)
+{
+    char workers[16];
+    char frame_limit[24];
+    unsigned count =
+        options->workers > 0 ? options->workers : (unsigned)CPU_COUNT(&options->server_cpus);
+    const struct engine_choice *choice = contender->choice;
+
+    if (choice->entry->missing != NULL) {
+        contender->skipped = true;
+        snprintf(contender->why, sizeof contender->why, "%s", choice->entry->missing);
+        return 0;
+    }
+    char *argv[16] = {
+        "/proc/self/exe",          "serve",    "--engine",     choice->name, "--workload",
+        (char *)options->workload, "--listen", LISTEN_ADDRESS, "--workers",  workers};
+    size_t argc = 10;
+
+    snprintf(workers, sizeof workers, "%u", count);
+    if (options->frame_limit_bytes > 0) {
+        snprintf(frame_limit, sizeof frame_limit, "%llu",
+                 (unsigned long long)options->frame_limit_bytes);
+        argv[argc++] = "--max-frame";
+        argv[argc++] = frame_limit;
+    }
+    struct server_spec spec = {
+        .name = choice->name,
+        .argv = choice->entry->command == NULL ? argv : NULL,
+        .command = choice->entry->command,
+        .engine = choice->entry->command == NULL ? choice->base : NULL,
+        .workload = options->workload,
+        .listen = LISTEN_ADDRESS,
+        .workers = count,
+        .cpus = &options->server_cpus,
+    };
+    int result = weir__server_start(&contender->server, &spec);
+
+    if (result < 0)
+        take_server_state(contender);
+    return result;
+}
+
+/* Waits until every server that was started is ready or given up. -EINTR: the user wants to stop.
+ */
+static int wait_until_ready(struct group *group, size_t first, size_t end)
+{
+    uint64_t deadline_ns =
+        weir__clock_ns() + (uint64_t)(group->options->ready_timeout_s * (double)NS_PER_S);
+
+    for (size_t i = first; i < end; i++) {
+        struct contender *contender = &group->contenders[i];
+
+        if (contender->server.state != SERVER_STARTING)
+            continue;
+        while (weir__server_wait_ready(&contender->server, deadline_ns) == -EINTR) {
+            if (weir__compare_interrupted)
+                return -EINTR;
+        }
+        take_server_state(contender);
+    }
+    return 0;
+}
+
+/* A server of ours that refuses its arguments was given wrong options behind the engine's colon. */
+static int find_misuse(const struct group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        const struct contender *contender = &group->contenders[i];
+
+        if (contender->server.state != SERVER_MISUSED || contender->choice->entry->command != NULL)
+            continue;
+        fprintf(stderr, "weir-bench compare: --engines %s: %s\n", contender->choice->name,
+                contender->server.how);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static bool is_serving(const struct contender *contender)
+{
+    return contender->server.state == SERVER_READY;
+}
+
+/* Which row the others are held against: the one wanted, or else the first that serves. */
+static struct contender *choose_reference(struct group *group, size_t engine_count)
+{
+    struct contender *first = NULL;
+
+    for (size_t i = 0; i < engine_count; i++) {
+        struct contender *contender = &group->contenders[i];
+
+        if (!is_serving(contender))
+            continue;
+        if (group->reference != NULL && strcmp(contender->choice->name, group->reference) == 0)
+            return contender;
+        first = first != NULL ? first : contender;
+    }
+    if (group->reference_fixed)
+        return NULL;
+    return first;
+}
+
+static int start_twin(struct group *group, size_t engine_count)
+{
+    struct contender *reference = choose_reference(group, engine_count);
+
+    group->reference = reference != NULL ? reference->choice->name : NULL;
+    if (reference == NULL)
+        return 0;
+    struct contender *twin = &group->contenders[group->count++];
+
+    twin->choice = reference->choice;
+    twin->is_twin = true;
+    twin->conns_served = true;
+    if (start_server(twin, group->options) < 0)
+        return 0; /* then the noise is unknown, and it says so */
+    return wait_until_ready(group, group->count - 1, group->count);
+}
+
+int weir__group_start_servers(struct group *group)
+{
+    const struct engine_list *engines = &group->options->engines;
+
+    group->contenders = calloc(engines->count + 1, sizeof *group->contenders);
+    if (group->contenders == NULL)
+        return -ENOMEM;
+    group->count = engines->count;
+    for (size_t i = 0; i < engines->count; i++) {
+        group->contenders[i].choice = &engines->items[i];
+        group->contenders[i].conns_served = true;
+        start_server(&group->contenders[i], group->options);
+    }
+    int result = wait_until_ready(group, 0, engines->count);
+    if (result == 0)
+        result = find_misuse(group);
+    if (result == 0)
+        result = start_twin(group, engines->count);
+    return result;
+}
+
+void weir__group_stop_servers(struct group *group)
+{
+    uint64_t deadline_ns = weir__clock_ns() + STOP_TIMEOUT_S * NS_PER_S;
+
+    for (size_t i = 0; i < group->count; i++)
+        weir__server_terminate(&group->contenders[i].server);
+    for (size_t i = 0; i < group->count; i++) {
+        struct contender *contender = &group->contenders[i];
+
+        weir__server_reap(&contender->server, deadline_ns);
+        if (contender->server.state == SERVER_FAILED && !contender->failed)
+            weir__contender_fail(contender, "at its stop: %s", contender->server.how);
+    }
+}
