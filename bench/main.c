@@ -1,0 +1,68 @@
+/*
+ * weir-bench: the one benchmark binary. Picks the subcommand and gives it its arguments, under a
+ * name of its own for messages ("weir-bench serve").
+ */
+#include "bench/cli.h"
+#include "bench/compare.h"
+#include "bench/doctor.h"
+#include "bench/driver.h"
+#include "bench/serve.h"
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary; /* NULL: not for people */
+    char *title;
+} commands[] = {
+    {"compare", weir_bench_compare, "compare I/O models under one load driver",
+     "weir-bench compare"},
+    {"serve", weir_bench_serve, "serve one workload with one I/O model", "weir-bench serve"},
+    {"load", weir_bench_load, "drive any server of the protocol, and verify it", "weir-bench load"},
+    {"doctor", weir_bench_doctor, "list the limits between here and N connections",
+     "weir-bench doctor"},
+    {"drive", weir_bench_drive, NULL, "weir-bench drive"},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void usage(FILE *out)
+{
+    fprintf(out, "Usage: weir-bench COMMAND [OPTION...]\n\n");
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (commands[i].summary != NULL)
+            fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    }
+    fprintf(out,
+            "\n'weir-bench COMMAND --help' lists a command's options, with units and defaults.\n");
+}
+
+int main(int argc, char **argv)
+{
+    argp_program_version = "weir-bench " WEIR_VERSION;
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0)
+            continue;
+        argv[1] = commands[i].title;
+        return commands[i].run(argc - 1, argv + 1);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts(argp_program_version);
+        return EXIT_DONE;
+    }
+    fprintf(stderr, "weir-bench: unknown command '%s'; valid: compare, serve, load, doctor\n",
+            argv[1]);
+    return EXIT_USAGE;
+}
