@@ -38,8 +38,22 @@ struct driver {
     struct drive_reply reply;
 };
 
-/* --- starting
- * ---------------------------------------------------------------------------------------- */
+/* --- starting ------------------------------------------------------------------------------- */
+
+/* By its name first: Valgrind follows that, while for the link it would be Valgrind itself. A
+ * program that was replaced meanwhile has a name that ends in " (deleted)" and is found by the
+ * link only. */
+static void exec_self(void)
+{
+    static const char self[] = "/proc/self/exe";
+    char path[4096];
+    ssize_t n = readlink(self, path, sizeof(path) - 1);
+    if (n > 0) {
+        path[n] = '\0';
+        execl(path, "weir-bench", "drive", "--control", "3", (char *)NULL);
+    }
+    execl(self, "weir-bench", "drive", "--control", "3", (char *)NULL);
+}
 
 /* In the child, never returns. Only async-signal-safe calls, but for no_exec, which is for tests.
  * */
@@ -56,7 +70,7 @@ static void child_run(int control, pid_t parent, bool no_exec)
     syscall(SYS_close_range, CONTROL_FD + 1, ~0u, 0);
     if (no_exec)
         _exit(weir__drive_serve(CONTROL_FD));
-    execl("/proc/self/exe", "weir-bench", "drive", "--control", "3", (char *)NULL);
+    exec_self();
     _exit(126);
 }
 
@@ -80,8 +94,7 @@ static int spawn(struct driver *driver, bool no_exec)
     return 0;
 }
 
-/* --- asking
- * ------------------------------------------------------------------------------------------ */
+/* --- asking --------------------------------------------------------------------------------- */
 
 /* The driver is gone, or is to go: waits for it and says how it ended. */
 static int driver_died(struct driver *driver)
@@ -152,8 +165,7 @@ static int ask(struct driver *driver, enum drive_verb verb, uint64_t bound_ns)
     return driver->reply.result;
 }
 
-/* --- the calls of driver.h
- * --------------------------------------------------------------------------- */
+/* --- the calls of driver.h ------------------------------------------------------------------ */
 
 int weir__driver_new(struct driver **out, const struct driver_options *options)
 {

@@ -73,7 +73,7 @@ static inline uint64_t weir__drive_now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* --- driver_target.c: making and ending targets; slices over all their workers ---------------- */
+/* --- driver_target.c: making and ending targets; slices over all their workers -------------- */
 
 /* Copies `spec`, makes the closed workers and opens their connections, unless no_connections.
  * Returns 0, or -errno with a message in `error` and nothing kept. */
@@ -94,7 +94,7 @@ int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
 void weir__drive_judge(struct driver_slice *out, unsigned server_cpus, int64_t cpu_before_ns,
                        int64_t cpu_after_ns);
 
-/* --- driver_connect.c: sockets ------------------------------------------------------------- */
+/* --- driver_connect.c: sockets -------------------------------------------------------------- */
 
 /* The source address number for connection `id`: 0 leaves it to the kernel. */
 uint32_t weir__drive_source(const struct drive_target *target, uint32_t id, bool burst);
@@ -110,12 +110,12 @@ int weir__drive_connect_all(struct drive_worker *worker, uint64_t deadline_ns, c
 /* Has the worker's epoll watch `conn`. 0 or -errno. */
 int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn);
 
-/* --- driver_worker.c: one worker's slice ----------------------------------------------------- */
+/* --- driver_worker.c: one worker's slice ---------------------------------------------------- */
 
 /* Runs the worker's share of a slice in the calling thread: results are in the worker. */
 void weir__drive_worker_run(struct drive_worker *worker);
 
-/* --- driver_cpu.c ---------------------------------------------------------------------------- */
+/* --- driver_cpu.c --------------------------------------------------------------------------- */
 
 /* CPU time of all threads of the processes, in ns; -1 if there are none or one cannot be read. */
 int64_t weir__drive_server_cpu_ns(const pid_t *pids, unsigned count);

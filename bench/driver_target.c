@@ -22,8 +22,7 @@ static int fail(char *error, int rc, const char *what)
     return rc;
 }
 
-/* --- workers
- * ------------------------------------------------------------------------------------- */
+/* --- workers -------------------------------------------------------------------------------- */
 
 static void worker_deinit(struct drive_worker *worker)
 {
@@ -113,8 +112,7 @@ static int workers_new(struct drive_worker **workers, struct drive_target *targe
     return 0;
 }
 
-/* --- opening and closing
- * --------------------------------------------------------------------------- */
+/* --- opening and closing -------------------------------------------------------------------- */
 
 static int check_spec(const struct driver_target *spec, char *error)
 {
@@ -210,8 +208,7 @@ int weir__drive_target_close(struct drive_target *target, char *error)
     return rc;
 }
 
-/* --- running all workers
- * ----------------------------------------------------------------------------- */
+/* --- running all workers -------------------------------------------------------------------- */
 
 static void *worker_thread(void *arg)
 {
@@ -319,8 +316,7 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
     return rc;
 }
 
-/* --- bursts
- * ------------------------------------------------------------------------------------------ */
+/* --- bursts --------------------------------------------------------------------------------- */
 
 /* Makes the sockets of a burst, so that what is timed begins with connect. */
 static int burst_prepare(struct drive_target *target, char *error)

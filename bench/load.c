@@ -52,8 +52,7 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
-/* --- files --------------------------------------------------------------------------------------
- * */
+/* --- files ---------------------------------------------------------------------------------- */
 
 static const char *file_path(const struct load_options *options, int which)
 {
@@ -113,8 +112,7 @@ static bool stdout_is_a_file_of_ours(const struct load_options *options)
     return false;
 }
 
-/* --- before the run -----------------------------------------------------------------------------
- * */
+/* --- before the run ------------------------------------------------------------------------- */
 
 static int check_limits(const struct load_options *options)
 {
@@ -185,8 +183,7 @@ static double server_memory(const struct driver_target *target, const char *name
     return total;
 }
 
-/* --- the run ------------------------------------------------------------------------------------
- * */
+/* --- the run -------------------------------------------------------------------------------- */
 
 static size_t rounds_at_most(const struct load_options *options)
 {
@@ -270,8 +267,7 @@ static int run(struct load *load)
     return rc;
 }
 
-/* --- the report ---------------------------------------------------------------------------------
- * */
+/* --- the report ----------------------------------------------------------------------------- */
 
 static double percentile_us(const struct load *load, double percent)
 {
@@ -356,8 +352,7 @@ static int report(struct load *load)
     return rc;
 }
 
-/* --- all of it ----------------------------------------------------------------------------------
- * */
+/* --- all of it ------------------------------------------------------------------------------ */
 
 /* The exit code; messages have been printed. */
 static int load_server(struct load *load)

@@ -30,8 +30,7 @@ struct check {
     size_t count;
 };
 
-/* --- reading ------------------------------------------------------------------------------------
- * */
+/* --- reading -------------------------------------------------------------------------------- */
 
 /* Up to `capacity` numbers from the file; returns how many it holds, 0 if it cannot be read. */
 static int read_numbers(const struct check *check, const char *file, uint64_t *values, int capacity)
@@ -71,8 +70,7 @@ static uint64_t read_meminfo(const struct check *check, const char *key)
     return bytes;
 }
 
-/* --- the list -----------------------------------------------------------------------------------
- * */
+/* --- the list ------------------------------------------------------------------------------- */
 
 /* Adds a line: LIMIT_OK where `have` is enough, else `otherwise` with the cure. */
 __attribute__((format(printf, 6, 7))) static void add(struct check *check, const char *name,
@@ -274,8 +272,7 @@ int weir__limits_require(const struct limits_need *need, char *text, size_t capa
     return 0;
 }
 
-/* --- addresses ----------------------------------------------------------------------------------
- * */
+/* --- addresses ------------------------------------------------------------------------------ */
 
 /* Splits "HOST:PORT" or "[HOST]:PORT". False: it is neither. */
 static bool split_host_port(const char *host_port, char *host, size_t host_bytes, const char **port)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bench/driver.h"
+#include "bench/workloads/workloads.h"
 #include "tests/bench/wrong_server.h"
 
 #define SLICE_NS 50000000u
@@ -180,8 +181,7 @@ Test(driver_closed, knows_no_server_cpu_without_a_process, .init = bound)
     stop();
 }
 
-/* --- servers that do one thing wrong
- * ---------------------------------------------------------------- */
+/* --- servers that do one thing wrong -------------------------------------------------------- */
 
 static void start_wrong(enum fault fault, uint32_t request, uint32_t byte)
 {
@@ -322,8 +322,69 @@ Test(driver_notices, bytes_waiting_when_the_target_is_closed, .init = bound)
     weir__driver_free(driver);
 }
 
-/* --- bursts
- * ------------------------------------------------------------------------------------------- */
+/* --- the workloads as servers --------------------------------------------------------------- */
+
+static void start_workload(const struct weir_workload *workload, size_t piece_bytes)
+{
+    server.workload = workload;
+    server.options.frame_limit_bytes = 1000;
+    server.piece_bytes = piece_bytes;
+    start_driver(1);
+}
+
+Test(driver_and_workloads, agree_on_echo, .init = bound)
+{
+    start_workload(&weir__workload_echo, 4096);
+    start_server(DRIVER_ECHO, 8, 100);
+    open_target();
+    run_slice();
+    expect_clean(8);
+    stop();
+}
+
+Test(driver_and_workloads, agree_on_frames_of_exactly_the_limit, .init = bound)
+{
+    start_workload(&weir__workload_frame, 65536);
+    start_server(DRIVER_FRAME, 8, 1000);
+    open_target();
+    run_slice();
+    expect_clean(8);
+    cr_expect_eq(server.refused, 0);
+    stop();
+}
+
+Test(driver_and_workloads, agree_on_frames_that_come_three_bytes_at_a_time, .init = bound)
+{
+    start_workload(&weir__workload_frame, 3);
+    start_server(DRIVER_FRAME, 8, 20);
+    open_target();
+    run_slice();
+    expect_clean(8);
+    stop();
+}
+
+Test(driver_and_workloads, agree_that_a_frame_past_the_limit_ends_its_connection, .init = bound)
+{
+    start_workload(&weir__workload_frame, 65536);
+    start_server(DRIVER_FRAME, 3, 1001);
+    open_target();
+    run_slice();
+    cr_expect_eq(slice.errors, 3);
+    cr_expect_eq(slice.wrong, 0);
+    cr_expect_eq(slice.requests, 0);
+    cr_expect(strstr(slice.first_error, "request 0: ") &&
+                  strstr(slice.first_error, " after 0 of 1005 bytes"),
+              "'%s'", slice.first_error);
+    cr_expect_eq(server.refused, 3);
+    target.size_bytes = 100;
+    server.wire_bytes = 104;
+    open_target();
+    run_slice();
+    expect_clean(3);
+    weir__driver_free(driver);
+}
+
+/* --- bursts --------------------------------------------------------------------------------- */
 
 static void run_burst(void)
 {
@@ -411,8 +472,7 @@ Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
     stop();
 }
 
-/* --- what cannot be opened, and processes that go
- * -------------------------------------------------------- */
+/* --- what cannot be opened, and processes that go ------------------------------------------- */
 
 Test(driver_open, says_that_nothing_listens, .init = bound)
 {

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <arpa/inet.h>
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,10 +120,36 @@ static void serve_swapped(struct wrong_conn *conn)
     close(conn->other_fd);
 }
 
+/* The loop of <weir/workload.h>. */
+static void serve_workload(struct wrong_conn *conn)
+{
+    struct wrong_server *server = conn->server;
+    alignas(max_align_t) uint8_t state[WEIR_WORKLOAD_STATE_BYTES];
+    uint8_t room[WEIR_WORKLOAD_OUT_BYTES];
+    int verdict = WEIR_WORKLOAD_CONTINUE;
+    ssize_t n;
+    server->workload->init(state, &server->options);
+    while (verdict == WEIR_WORKLOAD_CONTINUE &&
+           (n = recv(conn->fd, conn->request, server->piece_bytes, 0)) > 0) {
+        const uint8_t *in = conn->request;
+        size_t left = (size_t)n;
+        while (left > 0 && verdict == WEIR_WORKLOAD_CONTINUE) {
+            struct weir_workload_io io = {.out = room, .out_capacity = sizeof(room)};
+            verdict = server->workload->feed(state, in, left, &io);
+            write_all(conn->fd, io.reply, io.reply_len);
+            in += io.consumed;
+            left -= io.consumed;
+        }
+    }
+    server->refused += verdict < 0;
+}
+
 static void *conn_thread(void *arg)
 {
     struct wrong_conn *conn = arg;
-    if (conn->other_fd >= 0)
+    if (conn->server->workload)
+        serve_workload(conn);
+    else if (conn->other_fd >= 0)
         serve_swapped(conn);
     else
         serve(conn);
@@ -141,7 +168,7 @@ static void *accept_thread(void *arg)
         assert(conn);
         conn->server = server;
         conn->other_fd = -1;
-        conn->request = malloc(server->wire_bytes + 3);
+        conn->request = malloc(server->wire_bytes + server->piece_bytes + 3);
         conn->previous = calloc(1, server->wire_bytes);
         conn->fd = accept(server->listen_fd, NULL, NULL);
         assert(conn->fd >= 0 && conn->request && conn->previous);

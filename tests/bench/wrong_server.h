@@ -7,8 +7,11 @@
 
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <weir/workload.h>
 
 enum fault {
     FAULT_NONE,
@@ -30,12 +33,17 @@ struct wrong_server {
     size_t wire_bytes; /* of a request; a stream echo whatever the bytes say */
     enum fault fault;
     uint32_t fault_conn, fault_request, fault_byte; /* counted from 0 */
+    /* Instead of all that: serve this workload as it is, `piece_bytes` received at a time. */
+    const struct weir_workload *workload;
+    struct weir_workload_options options;
+    size_t piece_bytes;
 
     /* set by wrong_server_start */
     struct sockaddr_in addr;
     int listen_fd;
     pthread_t acceptor;
-    uint32_t accepted;
+    atomic_uint accepted;
+    atomic_uint refused; /* connections that the workload refused */
 };
 
 /* Listens on a free port of 127.0.0.1 and serves until the process ends. Asserts that it can. */
