@@ -13,6 +13,7 @@
 #include "legacy/reactor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -85,28 +86,39 @@ static int set_interest(struct epoll_poller *poller, int fd, struct weir__watch 
     return what == EPOLL_CTL_DEL ? 0 : rc;
 }
 
+/* An empty set under the number of the old one. */
+static int replace_set(struct epoll_poller *poller)
+{
+    int fresh = epoll_create1(EPOLL_CLOEXEC), rc = 0;
+    if (fresh < 0) { /* no descriptor is free; then there is one */
+        close(poller->epoll_fd);
+        poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        return poller->epoll_fd < 0 ? -errno : 0;
+    }
+    if (dup3(fresh, poller->epoll_fd, O_CLOEXEC) < 0)
+        rc = -errno;
+    close(fresh);
+    return rc;
+}
+
 /* A duplicate of a closed descriptor (dup, fork) keeps its entry in the set, and without the
  * original number the entry cannot be removed: only a new set gets rid of it. Happens where the
  * application duplicates sockets; costs one call per descriptor then, and nothing otherwise. */
 static int rebuild_set(struct epoll_poller *poller)
 {
     struct weir__reactor *reactor = &poller->reactor;
-    int fresh = epoll_create1(EPOLL_CLOEXEC);
-    close(poller->epoll_fd);
-    if (fresh < 0) /* no descriptor was free; now there is one */
-        fresh = epoll_create1(EPOLL_CLOEXEC);
-    poller->epoll_fd = fresh;
-    if (fresh < 0)
-        return -errno;
+    int rc = replace_set(poller);
+    if (rc < 0)
+        return rc;
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.u64 = WAKE_ID};
-    if (epoll_ctl(fresh, EPOLL_CTL_ADD, reactor->wake_fd, &wake) < 0)
+    if (epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, reactor->wake_fd, &wake) < 0)
         return -errno;
     int fds = (int)(reactor->watches.chunk_count * WEIR__WATCH_CHUNK);
     for (int fd = 0; fd < fds; fd++) {
         struct weir__watch *watch = weir__watch_find(&reactor->watches, fd);
         if (!watch || !watch->interest)
             continue;
-        int rc = control(poller, EPOLL_CTL_ADD, fd, watch, watch->interest);
+        rc = control(poller, EPOLL_CTL_ADD, fd, watch, watch->interest);
         if (rc < 0)
             weir__reactor_fail(reactor, fd, watch, rc);
     }
