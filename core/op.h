@@ -50,6 +50,8 @@ enum weir__op_state { WEIR__OP_IDLE, WEIR__OP_HELD, WEIR__OP_CANCELLING };
 enum weir__op_flags {
     WEIR__OP_MULTISHOT = 1, /* in: keep completing (ACCEPT, RECV); the engine may still end it   */
     WEIR__OP_MORE = 2,      /* out: set at done() while the engine still holds the op            */
+    WEIR__OP_QUIET = 4,     /* in, SEND_BUFS: nobody waits for its end, so success alone need not
+                               end a wait(); it is told when wait() returns for another reason   */
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may

@@ -99,6 +99,14 @@ static void tx_done(struct weir__op *op)
     sent(weir__container(op, struct weir__buf, tx)->owner, op->res);
 }
 
+/* Whether something goes on only when the connection's send has ended: its close, its handler, or
+ * whoever lacks the buffers it holds. */
+static bool someone_waits(const struct weir_conn *conn)
+{
+    return conn->flags & (CONN_CLOSING | CONN_DRAINING) || conn->loop->starved.head ||
+           conn->loop->buf_waiters;
+}
+
 static void flush(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
@@ -112,8 +120,11 @@ static void flush(struct weir_conn *conn)
     }
     head = buf_at(loop, conn->tx_head);
     head->owner = conn;
-    head->tx = (struct weir__op){
-        .kind = WEIR__OP_SEND_BUFS, .fd = conn->rx.fd, .buf = head, .done = tx_done};
+    head->tx = (struct weir__op){.kind = WEIR__OP_SEND_BUFS,
+                                 .flags = someone_waits(conn) ? 0 : WEIR__OP_QUIET,
+                                 .fd = conn->rx.fd,
+                                 .buf = head,
+                                 .done = tx_done};
     conn->tx_flight = conn->tx_head;
     conn->tx_head = conn->tx_tail = 0;
     if (weir__submit(loop, &head->tx) == WEIR__DONE)

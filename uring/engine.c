@@ -22,7 +22,7 @@ static void release(struct weir__uring *uring)
 static void engine_close(struct weir__engine *engine)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
-    assert(!uring->pended);
+    assert(!uring->pended.head && !uring->quiet.head && !uring->settling.head);
     weir__uring_wake_close(uring);
     release(uring);
 }
@@ -43,7 +43,9 @@ int weir__uring_open_tuned(struct weir__engine **engine, struct weir__engine_env
     uring->base = (struct weir__engine){&weir__engine_uring, env};
     uring->ring.ring_fd = -1;
     uring->wake.eventfd = uring->wake.sender_ring.ring_fd = -1;
-    uring->pended_tail = &uring->pended;
+    weir__uring_ops_init(&uring->pended);
+    weir__uring_ops_init(&uring->quiet);
+    weir__uring_ops_init(&uring->settling);
     int error = weir__uring_setup(uring, options, tuning, why, why_bytes);
     if (error == 0) {
         uring->messages = calloc(uring->ring.sq.ring_entries, sizeof *uring->messages);

@@ -39,7 +39,8 @@ enum { WEIR__URING_GENERATION_SHIFT = 56 };
 
 /* op->engine_bits while the op is held. */
 enum weir__uring_op_bits {
-    WEIR__URING_GENERATION = 0x1f, /* low bits of the counter of submissions */
+    WEIR__URING_GENERATION = 0x0f, /* low bits of the counter of submissions */
+    WEIR__URING_QUIET = 0x10,      /* in `quiet` or `settling` */
     WEIR__URING_IN_KERNEL = 0x20,  /* an SQE was filled and its final CQE has not come */
     WEIR__URING_POLLING = 0x40,    /* that SQE polls; the op's own follows */
     WEIR__URING_PENDED = 0x80,     /* in `pended`: wants an SQE, for itself or to be cancelled */
@@ -64,18 +65,26 @@ struct weir__uring_wake {
     struct io_uring sender_ring;
 };
 
+/* A FIFO through op->next. */
+struct weir__uring_ops {
+    struct weir__op *head;
+    struct weir__op **tail;
+};
+
 struct weir__uring {
     struct weir__engine base;
     struct io_uring ring;
     int enter_fd;
     unsigned enter_flags; /* added to every enter */
+    int hurry;            /* the next wait() must not block */
     int broken;           /* -errno once the ring cannot go on */
     uint8_t generation;
     uint64_t features;
     struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
 
-    struct weir__op *pended; /* FIFO through op->next */
-    struct weir__op **pended_tail;
+    struct weir__uring_ops pended;
+    struct weir__uring_ops quiet;    /* quiet sends in the submission queue */
+    struct weir__uring_ops settling; /* those the kernel took: done, unless a completion says other */
 
     struct io_uring_buf_ring *buf_ring;
     size_t buf_ring_bytes;
@@ -116,6 +125,31 @@ int weir__uring_drain_pended(struct weir__uring *uring);
 void weir__uring_unpend(struct weir__uring *uring, struct weir__op *op);
 /* A blank SQE, flushing the queue if it is full; NULL if that did not help. */
 struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring);
+
+static inline uint64_t weir__uring_chain_bytes(const struct weir__buf *buf)
+{
+    uint64_t bytes = 0;
+    for (; buf; buf = buf->next)
+        bytes += buf->len;
+    return bytes;
+}
+
+/* SQEs published and not yet taken by the kernel. */
+static inline unsigned weir__uring_sq_left(struct weir__uring *uring)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
+}
+
+/* FIFOs of ops; `remove` takes one that is in it. */
+void weir__uring_ops_init(struct weir__uring_ops *ops);
+void weir__uring_ops_push(struct weir__uring_ops *ops, struct weir__op *op);
+void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op);
+
+/* Around the reaping that follows an enter: what the kernel took of the quiet sends, and then, their
+ * completion; see submit.c. */
+void weir__uring_quiet_taken(struct weir__uring *uring);
+int weir__uring_quiet_settle(struct weir__uring *uring);
 
 /* reap.c: takes what the completion queue shows; returns completions delivered. */
 int weir__uring_reap(struct weir__uring *uring);

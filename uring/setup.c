@@ -21,6 +21,7 @@ const char *const weir__uring_feature_names[] = {
     [WEIR__URING_MULTISHOT_RECV] = "multishot_recv",
     [WEIR__URING_BUFFER_RING] = "buffer_ring",
     [WEIR__URING_CQE_SKIP] = "cqe_skip",
+    [WEIR__URING_QUIET_SENDS] = "quiet_sends",
     [WEIR__URING_ABS_TIMER] = "abs_timer",
     [WEIR__URING_NO_IOWAIT] = "no_iowait",
     [WEIR__URING_MSG_RING_SYNC] = "msg_ring_sync",
@@ -240,6 +241,11 @@ static void probe_enter(struct weir__uring *uring, uint64_t off)
         grant(uring, WEIR__URING_BIT(ABS_TIMER), knows_abs_timer(uring));
     if (!(off & WEIR__URING_BIT(CQE_SKIP)))
         grant(uring, WEIR__URING_BIT(CQE_SKIP), (uring->ring.features & IORING_FEAT_CQE_SKIP) != 0);
+    /* With a kernel thread submitting, no enter says when a send was carried out. */
+    if (!(off & WEIR__URING_BIT(QUIET_SENDS)))
+        grant(uring, WEIR__URING_BIT(QUIET_SENDS),
+              weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)) &&
+                  !weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)));
 }
 
 enum { RING_BUFS = 256, RING_BUFS_MOST = 32768 };
@@ -249,7 +255,9 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
 {
     uint64_t off = options->features_off;
     uint32_t bufs = options->ring_bufs ? options->ring_bufs : RING_BUFS;
-    bufs = bufs < uring->base.env->bufs->count ? bufs : uring->base.env->bufs->count;
+    /* A quarter of the pool is never lent to the kernel: handlers take buffers, too. */
+    uint32_t share = uring->base.env->bufs->count - uring->base.env->bufs->count / 4;
+    bufs = bufs < share ? bufs : share;
     if (!(off & WEIR__URING_BIT(BUFFER_RING)))
         grant(uring, WEIR__URING_BIT(BUFFER_RING),
               weir__uring_bufs_open(uring, bufs < RING_BUFS_MOST ? bufs : RING_BUFS_MOST) == 0);

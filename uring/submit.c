@@ -142,6 +142,74 @@ struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring)
     return sqe;
 }
 
+void weir__uring_ops_init(struct weir__uring_ops *ops)
+{
+    ops->head = NULL;
+    ops->tail = &ops->head;
+}
+
+void weir__uring_ops_push(struct weir__uring_ops *ops, struct weir__op *op)
+{
+    op->next = NULL;
+    *ops->tail = op;
+    ops->tail = &op->next;
+}
+
+void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op)
+{
+    struct weir__op **link = &ops->head;
+    while (*link != op)
+        link = &(*link)->next;
+    *link = op->next;
+    if (ops->tail == &op->next)
+        ops->tail = link;
+}
+
+/*
+ * Quiet sends. Most sends are done the moment the kernel sees them, and a completion that says so
+ * would end the wait for nothing. So a quiet one may not block (MSG_DONTWAIT) and says nothing when
+ * all is sent (CQE_SKIP_SUCCESS): such a request is carried out inside the enter that takes it, so
+ * when that enter has returned, the send is done, unless a completion says otherwise. One that
+ * could not go whole goes on as an ordinary send.
+ */
+static int may_be_quiet(const struct weir__uring *uring, const struct weir__op *op)
+{
+    return op->flags & WEIR__OP_QUIET && op->offset == 0 && op->kind == WEIR__OP_SEND_BUFS &&
+           weir__uring_has(uring, WEIR__URING_BIT(QUIET_SENDS));
+}
+
+static void make_quiet(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->msg_flags |= MSG_DONTWAIT;
+    op->engine_bits |= WEIR__URING_QUIET;
+    weir__uring_ops_push(&uring->quiet, op);
+}
+
+void weir__uring_quiet_taken(struct weir__uring *uring)
+{
+    if (!uring->quiet.head || weir__uring_sq_left(uring) > 0)
+        return;
+    *uring->settling.tail = uring->quiet.head;
+    uring->settling.tail = uring->quiet.tail;
+    weir__uring_ops_init(&uring->quiet);
+}
+
+int weir__uring_quiet_settle(struct weir__uring *uring)
+{
+    struct weir__op *op = uring->settling.head, *next;
+    int delivered = 0;
+
+    weir__uring_ops_init(&uring->settling);
+    for (; op; op = next, delivered++) {
+        next = op->next;
+        op->engine_bits = 0;
+        uring->counters.completions++;
+        weir__op_complete(op, (int32_t)weir__uring_chain_bytes(op->buf), 0);
+    }
+    return delivered;
+}
+
 static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     uring->generation = (uring->generation + 1) & WEIR__URING_GENERATION;
@@ -153,6 +221,8 @@ static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_u
         fill_poll_events(sqe, events_of(op));
     else
         fill[op->kind](uring, op, sqe);
+    if (may_be_quiet(uring, op))
+        make_quiet(uring, op, sqe);
 }
 
 static void fill_cancel(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
@@ -170,19 +240,12 @@ static void pend(struct weir__uring *uring, struct weir__op *op)
     assert(!(op->engine_bits & WEIR__URING_PENDED));
     uring->more_counters.pended++;
     op->engine_bits |= WEIR__URING_PENDED;
-    op->next = NULL;
-    *uring->pended_tail = op;
-    uring->pended_tail = &op->next;
+    weir__uring_ops_push(&uring->pended, op);
 }
 
 void weir__uring_unpend(struct weir__uring *uring, struct weir__op *op)
 {
-    struct weir__op **link = &uring->pended;
-    while (*link != op)
-        link = &(*link)->next;
-    *link = op->next;
-    if (uring->pended_tail == &op->next)
-        uring->pended_tail = link;
+    weir__uring_ops_remove(&uring->pended, op);
     op->engine_bits &= (uint8_t)~WEIR__URING_PENDED;
 }
 
@@ -240,6 +303,10 @@ void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
     }
     if (op->engine_bits & WEIR__URING_PENDED)
         return; /* not in the kernel: the next wait() completes it */
+    if (op->engine_bits & WEIR__URING_QUIET) {
+        uring->hurry = 1; /* done or failed by the next enter, which must not wait for others */
+        return;
+    }
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
     if (sqe)
         fill_cancel(uring, op, sqe);
@@ -250,8 +317,8 @@ void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
 int weir__uring_drain_pended(struct weir__uring *uring)
 {
     int delivered = 0;
-    while (uring->pended) {
-        struct weir__op *op = uring->pended;
+    while (uring->pended.head) {
+        struct weir__op *op = uring->pended.head;
         if (op->state == WEIR__OP_CANCELLING && !(op->engine_bits & WEIR__URING_IN_KERNEL)) {
             weir__uring_unpend(uring, op);
             uring->counters.completions++;

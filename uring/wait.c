@@ -26,7 +26,7 @@ static unsigned publish(struct weir__uring *uring)
         sq->sqe_head = sq->sqe_tail;
         io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
     }
-    return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
+    return weir__uring_sq_left(uring);
 }
 
 /* With a kernel thread submitting, entering is needed only to wake it, or to wait. */
@@ -120,8 +120,11 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
     }
     if (overflowed(uring))
         uring->counters.overflows++;
-    if (to_submit > 0 || visible == 0) {
-        int may_block = visible == 0 && delivered == 0 && deadline_ns != 0;
+    if (to_submit > 0 || visible == 0 || overflowed(uring)) {
+        /* Quiet sends that could not settle wait for completions that overflowed, not for new ones. */
+        int may_block = visible == 0 && delivered == 0 && deadline_ns != 0 && !uring->hurry &&
+                        !uring->settling.head;
+        uring->hurry = 0;
         uring->counters.waits++;
         int answer = enter(uring, to_submit, may_block ? 1 : 0, flags, deadline_ns);
         judge(uring, answer);
@@ -129,6 +132,9 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
             back_off(uring, deadline_ns);
     }
     /* Reap even from a broken ring: what came is true. */
+    weir__uring_quiet_taken(uring);
     delivered += weir__uring_reap(uring);
+    if (uring->settling.head && !overflowed(uring))
+        delivered += weir__uring_quiet_settle(uring);
     return uring->broken && delivered == 0 ? uring->broken : delivered;
 }
