@@ -18,7 +18,7 @@ import sys
 TAP_LINE = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*([^#]*)(?:#\s*(\S+)\s*(.*))?$")
 TAP_PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*skip\w*\s*(.*))?$", re.IGNORECASE)
 GOOD = {"OK", "EXPECTEDFAIL"}
-BAD = {"FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS"}
+DIAGNOSTICS = 12
 
 
 def tell(*words):
@@ -29,7 +29,14 @@ def count_tap(name, text):
     """The counts of one program's TAP, or None if it does not speak TAP."""
     passed = failed = skipped = 0
     planned = None
+    explain = 0  # how many more lines of the last failure's diagnostics to show
     for line in text.splitlines():
+        if line.startswith("#"):
+            if explain > 0:
+                tell("   ", line[1:].strip())
+            explain -= 1
+            continue
+        explain = 0
         plan = TAP_PLAN.match(line)
         if plan:
             planned = int(plan[1])
@@ -48,6 +55,7 @@ def count_tap(name, text):
         elif result[1] and not said.startswith("TODO"):
             failed += 1
             tell("FAILED:", what)
+            explain = DIAGNOSTICS
         else:
             passed += 1
     return None if planned is None else (passed, failed, skipped)
