@@ -243,11 +243,13 @@ int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op)
 
 /* --- completion ----------------------------------------------------------------------------- */
 
-/* A descriptor that one polls, or a listener, is often somebody else's, who may close it behind our
- * back once the op is over: its interest must go at once. Others are closed by OP_CLOSE. */
+/* A descriptor that one polls, a listener, or a socket whose connect has ended may be closed by its
+ * owner once the op is over, without our being told, and the next one has its number: its interest
+ * must go at once, or arming the next would find it there and change nothing. The descriptors of
+ * connections are closed by OP_CLOSE. */
 static bool is_lent_descriptor(const struct weir__op *op)
 {
-    return op->kind == WEIR__OP_POLL || op->kind == WEIR__OP_ACCEPT;
+    return op->kind == WEIR__OP_POLL || op->kind == WEIR__OP_ACCEPT || op->kind == WEIR__OP_CONNECT;
 }
 
 static void detach(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op *op)

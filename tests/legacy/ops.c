@@ -127,6 +127,71 @@ ENGINE_TEST(a_connect_completes_or_is_refused)
     rig_close(&rig);
 }
 
+/* A client that tries again: the socket that failed is closed by its owner, the next has its
+ * number. */
+ENGINE_TEST(a_connect_that_failed_may_be_tried_again_on_the_same_number)
+{
+    struct rig rig;
+    struct task task;
+    struct sockaddr_storage address;
+    socklen_t bytes;
+    int number = -1;
+    rig_open(&rig, engine_ops);
+    close(tcp_listener(1, &address, &bytes));
+    for (int i = 0; i < 5; i++) {
+        int fd = tcp_socket();
+        cr_assert(i == 0 || fd == number);
+        number = fd;
+        task_init(&task, &rig, WEIR__OP_CONNECT, fd);
+        task.op.data = &address;
+        task.op.len = bytes;
+        task_submit(&task);
+        rig_until(&rig, &task.dones, 1);
+        cr_assert(eq(int, task.op.res, -ECONNREFUSED));
+        close(fd);
+    }
+    rig_close(&rig);
+}
+
+/* The same after a cancel, where the next connect has to wait. */
+ENGINE_TEST(a_connect_that_was_cancelled_may_be_tried_again_on_the_same_number)
+{
+    struct rig rig;
+    struct task first, task;
+    struct sockaddr_storage address;
+    socklen_t bytes;
+    rig_open(&rig, engine_ops);
+    int listener = tcp_listener(0, &address, &bytes), clients[4], waiting = -1;
+    for (int i = 0; i < 4 && waiting < 0; i++) {
+        clients[i] = tcp_socket();
+        task_init(&first, &rig, WEIR__OP_CONNECT, clients[i]);
+        first.op.data = &address;
+        first.op.len = bytes;
+        task_submit(&first);
+        rig_turns(&rig, 3);
+        waiting = first.dones ? -1 : i;
+    }
+    cr_assert(gt(int, waiting, 0));
+    task_cancel(&first);
+    rig_until(&rig, &first.dones, 1);
+    close(clients[waiting]);
+    int fd = tcp_socket();
+    cr_assert(eq(int, fd, clients[waiting]), "the kernel gave another number");
+    for (int i = 0; i < waiting; i++)
+        close(accept(listener, NULL, NULL));
+    task_init(&task, &rig, WEIR__OP_CONNECT, fd);
+    task.op.data = &address;
+    task.op.len = bytes;
+    task_submit(&task);
+    rig_until(&rig, &task.dones, 1);
+    cr_assert(eq(int, task.op.res, 0));
+    cr_assert(eq(int, task_close(&rig, fd), 0));
+    for (int i = 0; i < waiting; i++)
+        close(clients[i]);
+    close(listener);
+    rig_close(&rig);
+}
+
 /* A full backlog leaves a connect waiting, until room is made. */
 ENGINE_TEST(a_connect_that_waits_completes_later_or_is_cancelled)
 {
