@@ -1,0 +1,500 @@
+/*
+ * `weir-bench compare` from outside: servers that are none of ours, so that nothing here depends on
+ * an engine, and every promise of the command line: exit codes, JSON, files, failures,
+ * interruption. No test depends on a figure; WEIR_BENCH and FAKE_SERVER come from Meson.
+ */
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "process.h"
+
+#define GOOD(name) "--server-command", name "=" FAKE_SERVER " good"
+#define QUICK      "--rounds", "8", "--slice", "0.02", "--conns", "4"
+
+enum { SECONDS = 60 };
+
+static struct process process;
+static char directory[64];
+static char json_path[128];
+
+static void setup(void)
+{
+    memset(&process, 0, sizeof process);
+    strcpy(directory, "/tmp/weir-compare-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(json_path, sizeof json_path, "%s/r.json", directory);
+}
+
+static void teardown(void)
+{
+    char command[160];
+
+    process_free(&process);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(compare, .init = setup, .fini = teardown, .timeout = 120);
+
+/* Runs compare with these arguments, a NULL at the end. */
+static int compare(const char *first, ...)
+{
+    char *argv[64] = {WEIR_BENCH, "compare"};
+    size_t argc = 2;
+    va_list args;
+
+    va_start(args, first);
+    for (const char *at = first; at != NULL; at = va_arg(args, const char *))
+        argv[argc++] = (char *)at;
+    va_end(args);
+    return process_run(&process, argv, SECONDS);
+}
+
+static void expect_exit(int got, int want)
+{
+    cr_assert_eq(got, want, "exit status %d, want %d\nout:\n%s\nerr:\n%s", got, want, process.out,
+                 process.err);
+}
+
+static void expect_err(const char *part)
+{
+    cr_assert_not_null(strstr(process.err, part), "no '%s' in:\n%s", part, process.err);
+}
+
+static void expect_out(const char *part)
+{
+    cr_assert_not_null(strstr(process.out, part), "no '%s' in:\n%s", part, process.out);
+}
+
+static json_t *load_json(void)
+{
+    json_error_t error;
+    json_t *document = json_load_file(json_path, 0, &error);
+
+    cr_assert_not_null(document, "%s: line %d: %s", json_path, error.line, error.text);
+    return document;
+}
+
+static json_t *at(json_t *object, const char *key)
+{
+    json_t *value = json_object_get(object, key);
+
+    cr_assert_not_null(value, "no field '%s'", key);
+    return value;
+}
+
+static void expect_number(json_t *object, const char *key)
+{
+    cr_assert(json_is_number(at(object, key)), "'%s' is no number", key);
+}
+
+static void expect_interval(json_t *object)
+{
+    cr_assert(json_is_object(object));
+    double lo = json_number_value(at(object, "lo"));
+    double median = json_number_value(at(object, "median"));
+    double hi = json_number_value(at(object, "hi"));
+
+    expect_number(object, "lo");
+    expect_number(object, "median");
+    expect_number(object, "hi");
+    cr_assert(lo <= median && median <= hi, "%g %g %g", lo, median, hi);
+    cr_assert_gt(median, 0);
+}
+
+static json_t *cell_of(json_t *document, const char *engine)
+{
+    json_t *cell;
+    size_t i;
+
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        if (strcmp(json_string_value(at(cell, "engine")), engine) == 0)
+            return cell;
+    }
+    cr_assert_fail("no cell of %s", engine);
+    return NULL;
+}
+
+static void check_host(json_t *host)
+{
+    static const char *const strings[] = {"kernel", "cpu"};
+    static const char *const numbers[] = {"cores", "nofile"};
+
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert(json_is_string(at(host, strings[i])) || json_is_null(at(host, strings[i])));
+        expect_number(host, numbers[i]);
+    }
+    cr_assert(json_is_object(at(host, "mitigations")));
+    cr_assert(json_is_string(at(host, "liburing")) || json_is_null(at(host, "liburing")));
+}
+
+static void check_run(json_t *run)
+{
+    cr_assert_str_eq(json_string_value(at(run, "workload")), "echo");
+    cr_assert_str_eq(json_string_value(at(run, "shape")), "closed");
+    cr_assert_eq(json_integer_value(at(run, "size")), 100);
+    cr_assert_eq(json_integer_value(at(run, "rounds")), 8);
+    cr_assert_float_eq(json_number_value(at(run, "slice_s")), 0.02, 1e-9);
+    cr_assert_str_eq(json_string_value(at(run, "reference")), "a");
+    cr_assert_eq(json_integer_value(at(run, "seed")), 7);
+    json_t *noise = at(run, "noise");
+    expect_number(noise, "cpu_ratio_lo");
+    expect_number(noise, "cpu_ratio_hi");
+    cr_assert_leq(json_number_value(at(noise, "cpu_ratio_lo")),
+                  json_number_value(at(noise, "cpu_ratio_hi")));
+}
+
+static void check_cell(json_t *cell, bool is_reference)
+{
+    static const char *const verdicts[] = {"faster", "slower", "within-noise"};
+    static const char *const latencies[] = {"p50", "p90", "p99", "p999", "max"};
+
+    cr_assert_eq(json_integer_value(at(cell, "conns")), 4);
+    cr_assert_eq(json_array_size(at(cell, "features")), 2);
+    cr_assert_gt(json_integer_value(at(cell, "requests")), 0);
+    cr_assert_gt(json_number_value(at(cell, "seconds")), 8 * 0.02 * 0.9);
+    cr_assert_eq(json_integer_value(at(cell, "errors")), 0);
+    cr_assert(json_is_integer(at(cell, "errors")));
+    cr_assert(json_is_true(at(cell, "verified")));
+    expect_interval(at(cell, "rps"));
+    expect_interval(at(cell, "server_cpu_us_per_request"));
+    for (size_t i = 0; i < 5; i++)
+        expect_number(at(cell, "latency_us"), latencies[i]);
+    cr_assert(json_is_null(at(cell, "elapsed_ms")));
+    expect_number(at(cell, "memory"), "rss_peak");
+    expect_number(at(cell, "memory"), "rss_idle");
+    cr_assert(json_is_null(at(at(cell, "memory"), "kernel_per_conn")));
+    cr_assert(json_is_boolean(at(cell, "driver_bound")));
+    cr_assert(json_is_null(at(cell, "skipped")));
+    json_t *versus = at(cell, "vs_reference");
+    if (is_reference) {
+        cr_assert(json_is_null(versus));
+        return;
+    }
+    expect_interval(at(versus, "cpu"));
+    expect_interval(at(versus, "rps"));
+    const char *verdict = json_string_value(at(versus, "verdict"));
+    cr_assert_not_null(verdict);
+    cr_assert(strcmp(verdict, verdicts[0]) == 0 || strcmp(verdict, verdicts[1]) == 0 ||
+              strcmp(verdict, verdicts[2]) == 0);
+}
+
+Test(compare, the_json_has_every_field_that_is_promised)
+{
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--seed", "7", "--json",
+                        json_path, NULL),
+                0);
+    json_t *document = load_json();
+
+    cr_assert(json_is_string(at(document, "weir")));
+    check_host(at(document, "host"));
+    check_run(at(document, "run"));
+    cr_assert_eq(json_array_size(at(document, "cells")), 2);
+    check_cell(cell_of(document, "a"), true);
+    check_cell(cell_of(document, "b"), false);
+    json_decref(document);
+}
+
+Test(compare, a_burst_has_elapsed_milliseconds)
+{
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), "--shape", "burst", "--requests",
+                        "5", "--rounds", "8", "--conns", "3,6", "--json", json_path, NULL),
+                0);
+    json_t *document = load_json();
+    json_t *cell;
+    size_t i;
+
+    cr_assert_eq(json_array_size(at(document, "cells")), 4);
+    cr_assert(json_is_null(at(at(document, "run"), "slice_s")));
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        cr_assert_gt(json_number_value(at(cell, "elapsed_ms")), 0);
+        cr_assert_eq(json_integer_value(at(cell, "requests")),
+                     8 * 5 * json_integer_value(at(cell, "conns")));
+    }
+    expect_out("elapsed ms, by clients at once");
+    json_decref(document);
+}
+
+Test(compare, a_budget_alone_runs_enough_rounds_for_an_interval)
+{
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), "--budget", "1", "--conns", "2",
+                        "--json", json_path, NULL),
+                0);
+    json_t *document = load_json();
+
+    cr_assert_geq(json_integer_value(at(at(document, "run"), "rounds")), 8);
+    json_decref(document);
+}
+
+Test(compare, all_other_files_are_written_too)
+{
+    char csv[128];
+    char html[128];
+    char markdown[128];
+    struct stat stat_now;
+
+    snprintf(csv, sizeof csv, "%s/r.csv", directory);
+    snprintf(html, sizeof html, "%s/r.html", directory);
+    snprintf(markdown, sizeof markdown, "%s/r.md", directory);
+    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, "--csv", csv, "--html", html,
+                        "--markdown", markdown, NULL),
+                0);
+    cr_assert(stat(csv, &stat_now) == 0 && stat_now.st_size > 0);
+    cr_assert(stat(html, &stat_now) == 0 && stat_now.st_size > 0);
+    cr_assert(stat(markdown, &stat_now) == 0 && stat_now.st_size > 0);
+}
+
+Test(compare, json_on_standard_output_is_nothing_but_json)
+{
+    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, "--json", "-", NULL), 0);
+    json_t *document = json_loads(process.out, 0, NULL);
+
+    cr_assert_not_null(document, "%s", process.out);
+    json_decref(document);
+    expect_err("requests/s");
+}
+
+Test(compare, piped_output_has_plain_lines_and_no_escapes)
+{
+    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, NULL), 0);
+    cr_assert_null(strchr(process.out, '\033'));
+    cr_assert_null(strchr(process.err, '\033'));
+    cr_assert_null(strchr(process.err, '\r'));
+    expect_err("4 connections: 8 rounds done\n");
+}
+
+Test(compare, a_model_that_cannot_run_is_a_row_that_says_why)
+{
+    expect_exit(compare("--engines", "a,small", GOOD("a"), "--server-command",
+                        "small=" FAKE_SERVER " refuse", QUICK, "--json", json_path, NULL),
+                0);
+    json_t *document = load_json();
+    json_t *cell = cell_of(document, "small");
+
+    expect_out("skipped: this machine is too small");
+    cr_assert_str_eq(json_string_value(at(cell, "skipped")), "this machine is too small");
+    cr_assert(json_is_null(at(cell, "requests")), "unknown is null, never 0");
+    cr_assert(json_is_null(at(cell, "rps")));
+    json_decref(document);
+}
+
+Test(compare, nothing_that_could_run_is_exit_3)
+{
+    expect_exit(compare("--engines", "small", "--server-command", "small=" FAKE_SERVER " refuse",
+                        QUICK, NULL),
+                3);
+}
+
+Test(compare, another_reference_is_taken_and_said_only_where_none_was_named)
+{
+    const char *refuse = "small=" FAKE_SERVER " refuse";
+
+    expect_exit(compare("--engines", "small,a", "--server-command", refuse, GOOD("a"), QUICK,
+                        "--reference", "small", "--json", json_path, NULL),
+                0);
+    expect_out("the reference did not run");
+    json_t *document = load_json();
+    cr_assert(json_is_null(at(cell_of(document, "a"), "vs_reference")));
+    json_decref(document);
+}
+
+Test(compare, a_server_that_dies_has_a_row_that_says_how_and_the_others_finish)
+{
+    expect_exit(compare("--engines", "a,mortal", GOOD("a"), "--server-command",
+                        "mortal=" FAKE_SERVER " die 50", QUICK, "--json", json_path, NULL),
+                1);
+    json_t *document = load_json();
+    json_t *mortal = cell_of(document, "mortal");
+
+    expect_out("killed by signal 6");
+    expect_out("its last words: I cannot go on");
+    cr_assert_not_null(strstr(json_string_value(at(mortal, "failed")), "killed by signal 6"));
+    cr_assert_not(json_is_true(at(mortal, "verified")));
+    check_cell(cell_of(document, "a"), true);
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "rounds")), 8);
+    json_decref(document);
+}
+
+Test(compare, an_exit_status_is_told_apart_from_a_signal)
+{
+    expect_exit(compare("--engines", "a,mortal", GOOD("a"), "--server-command",
+                        "mortal=" FAKE_SERVER " exit 50", QUICK, NULL),
+                1);
+    expect_out("exited with status 7; its last words: I will not go on");
+}
+
+Test(compare, wrong_bytes_are_exit_1_and_the_first_difference_is_shown)
+{
+    expect_exit(compare("--engines", "a,liar", GOOD("a"), "--server-command",
+                        "liar=" FAKE_SERVER " wrong 40", QUICK, "--json", json_path, NULL),
+                1);
+    json_t *document = load_json();
+    json_t *liar = cell_of(document, "liar");
+
+    expect_out("wrong bytes came back: ");
+    expect_out("want 0x");
+    cr_assert_not(json_is_true(at(liar, "verified")));
+    check_cell(cell_of(document, "a"), true);
+    json_decref(document);
+}
+
+Test(compare, a_reference_that_dies_leaves_the_others_without_a_failure_of_theirs)
+{
+    expect_exit(compare("--engines", "mortal,a", "--server-command",
+                        "mortal=" FAKE_SERVER " die 200", GOOD("a"), QUICK, "--json", json_path,
+                        NULL),
+                1);
+    json_t *document = load_json();
+
+    cr_assert(json_is_null(at(cell_of(document, "a"), "failed")));
+    cr_assert(json_is_true(at(cell_of(document, "a"), "verified")));
+    json_decref(document);
+}
+
+Test(compare, a_server_that_never_gets_ready_fails_in_time)
+{
+    expect_exit(compare("--engines", "a,mute", GOOD("a"), "--server-command",
+                        "mute=" FAKE_SERVER " silent", QUICK, "--ready-timeout", "0.5", NULL),
+                1);
+    expect_out("no ready line in time");
+}
+
+/* Multiplies what the run found, so that the next one is slower than ever. */
+static void doctor_baseline(double rps, double cpu)
+{
+    static const char *const keys[] = {"median", "lo", "hi"};
+    json_t *document = load_json();
+    json_t *cell;
+    size_t i;
+
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        for (size_t k = 0; k < 3; k++) {
+            json_t *one = json_object_get(at(cell, "rps"), keys[k]);
+            json_t *other = json_object_get(at(cell, "server_cpu_us_per_request"), keys[k]);
+            json_object_set_new(at(cell, "rps"), keys[k], json_real(json_number_value(one) * rps));
+            json_object_set_new(at(cell, "server_cpu_us_per_request"), keys[k],
+                                json_real(json_number_value(other) * cpu));
+        }
+    }
+    cr_assert_eq(json_dump_file(document, json_path, 0), 0);
+    json_decref(document);
+}
+
+Test(compare, slower_than_the_baseline_is_exit_4)
+{
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--json", json_path, NULL),
+                0);
+    doctor_baseline(1000, 0.001);
+    process_free(&process);
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path,
+                        "--fail-if-slower", "50", NULL),
+                4);
+    expect_out("REGRESSED");
+    process_free(&process);
+    expect_exit(
+        compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path, NULL), 0);
+    expect_out("Against the baseline");
+}
+
+Test(compare, faster_than_the_baseline_is_exit_0)
+{
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--json", json_path, NULL),
+                0);
+    doctor_baseline(0.001, 1000);
+    process_free(&process);
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path,
+                        "--fail-if-slower", "5", NULL),
+                0);
+}
+
+Test(compare, a_file_that_cannot_be_written_is_told_before_the_run)
+{
+    char proof[160];
+    char command[256];
+
+    snprintf(proof, sizeof proof, "%s/started", directory);
+    snprintf(command, sizeof command, "a=touch %s", proof);
+    expect_exit(compare("--engines", "a", "--server-command", command, QUICK, "--json",
+                        "/nonexistent/r.json", NULL),
+                2);
+    expect_err("/nonexistent/r.json");
+    expect_err("No such file or directory");
+    cr_assert_lt(access(proof, F_OK), 0, "no server was started");
+}
+
+Test(compare, too_few_descriptors_are_told_before_the_run_with_need_and_cure)
+{
+    process.nofile = 200;
+    expect_exit(compare("--engines", "a", GOOD("a"), "--rounds", "8", "--conns", "1000", NULL), 2);
+    expect_err("200");
+    expect_err("ulimit -Hn");
+}
+
+Test(compare, bad_usage_is_exit_2_and_lists_what_is_valid)
+{
+    static const struct {
+        const char *option, *value, *says;
+    } mistakes[] = {
+        {"--engines", "kqueue", "unknown engine 'kqueue'; valid: "},
+        {"--engines", "epoll,epoll", "listed twice"},
+        {"--reference", "kqueue", "is not among the engines; valid: uring, epoll, poll"},
+        {"--workload", "ftp", "unknown workload 'ftp'; valid: echo, frame"},
+        {"--shape", "round", "unknown shape 'round'; valid: closed, burst"},
+        {"--conns", "0", "'0' is not a number of connections"},
+        {"--size", "0", "from 1 to 16777216"},
+        {"--slice", "0", "seconds from"},
+        {"--server-cpus", "x", "list of CPUs"},
+        {"--driver-cpus", "1023", "may use CPUs"},
+        {"--server-command", "x", "NAME=COMMAND"},
+        {"--fail-if-slower", "5", "needs --baseline"},
+        {"--frobnicate", "5", "unknown option '--frobnicate'; valid: --engines"},
+    };
+
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+        expect_exit(compare(mistakes[i].option, mistakes[i].value, NULL), 2);
+        expect_err(mistakes[i].says);
+        cr_assert_str_eq(process.out, "");
+        process_free(&process);
+    }
+    expect_exit(compare("--rounds", "8", "--budget", "5", NULL), 2);
+}
+
+Test(compare, interrupted_it_prints_what_there_is_and_stops_its_servers)
+{
+    char pid_file[128];
+    char command[320];
+
+    snprintf(pid_file, sizeof pid_file, "%s/pid", directory);
+    snprintf(command, sizeof command, "a=sh -c 'echo $$ > %s; exec %s good'", pid_file,
+             FAKE_SERVER);
+    char *argv[] = {WEIR_BENCH, "compare", "--engines", "a",        "--server-command",
+                    command,    "--conns", "4",         "--rounds", "100000",
+                    "--slice",  "0.02",    "--json",    json_path,  NULL};
+
+    process_start(&process, argv);
+    process_expect(&process, true, "servers connected", SECONDS);
+    usleep(300000); /* somewhere in the rounds; wherever it is, the promise is the same */
+    kill(process.pid, SIGINT);
+    process_wait(&process, SECONDS);
+    expect_exit(process.status, 130);
+    expect_out("INTERRUPTED");
+    json_t *document = load_json();
+    cr_assert(json_is_true(at(at(document, "run"), "interrupted")));
+    json_decref(document);
+    FILE *file = fopen(pid_file, "r");
+    int pid = 0;
+    cr_assert_not_null(file);
+    cr_assert_eq(fscanf(file, "%d", &pid), 1);
+    fclose(file);
+    cr_assert_lt(kill(pid, 0), 0, "its server is still there");
+}

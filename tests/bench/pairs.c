@@ -1,0 +1,133 @@
+/* bench/compare_pairs.c and compare_plan.c: slices into ratios, budgets into rounds. */
+#include <criterion/criterion.h>
+#include <math.h>
+
+#include "bench/compare.h"
+
+enum { ROUNDS = 40 };
+
+static struct slice subject[ROUNDS];
+static struct slice reference[ROUNDS];
+
+/* A machine whose speed wanders by a factor of two, and a subject that is `factor` as fast as the
+ * reference. */
+static void fill(double factor)
+{
+    for (size_t i = 0; i < ROUNDS; i++) {
+        double speed = 1 + 0.5 * sin((double)i / 6);
+
+        reference[i] = (struct slice){
+            .middle_s = (double)i, .elapsed_s = 0.1, .requests = 10000 * speed, .cpu_s = 0.05};
+        subject[i] = (struct slice){.middle_s = (double)i + 0.5,
+                                    .elapsed_s = 0.1,
+                                    .requests = 10000 * speed * factor,
+                                    .cpu_s = 0.05};
+    }
+}
+
+Test(pairs, a_figure_of_an_empty_slice_is_unknown)
+{
+    struct slice empty = {.elapsed_s = 0.1};
+    struct slice no_cpu = {.elapsed_s = 0.1, .requests = 100, .cpu_s = NAN};
+
+    cr_assert(isnan(weir__slice_figure(&empty, SLICE_RPS)));
+    cr_assert(isnan(weir__slice_figure(&no_cpu, SLICE_CPU)));
+    cr_assert_float_eq(weir__slice_figure(&no_cpu, SLICE_RPS), 1000, 1e-9);
+    cr_assert_float_eq(weir__slice_figure(&no_cpu, SLICE_ELAPSED), 100, 1e-9);
+    no_cpu.cpu_s = 0.05;
+    cr_assert_float_eq(weir__slice_figure(&no_cpu, SLICE_CPU), 500, 1e-9);
+}
+
+Test(pairs, pairing_cancels_a_drift_of_the_machine)
+{
+    fill(1.1);
+    struct interval ratio = weir__pairs_interval(subject, ROUNDS, reference, ROUNDS, SLICE_RPS, 1);
+    struct interval absolute = weir__slices_interval(subject, ROUNDS, SLICE_RPS, 1);
+
+    cr_assert_float_eq(ratio.median, 1.1, 0.02);
+    cr_assert_gt(ratio.lo, 1.05);
+    cr_assert_lt(ratio.hi, 1.15);
+    cr_assert_gt((absolute.hi - absolute.lo) / absolute.median, 0.15, "the drift itself is large");
+}
+
+Test(pairs, cpu_per_request_is_the_inverse_of_the_speed)
+{
+    fill(2);
+    struct interval ratio = weir__pairs_interval(subject, ROUNDS, reference, ROUNDS, SLICE_CPU, 1);
+
+    cr_assert_float_eq(ratio.median, 0.5, 0.01);
+}
+
+Test(pairs, a_slice_at_the_end_has_one_neighbour_and_one_between_has_two)
+{
+    struct slice first = {.middle_s = 0, .elapsed_s = 1, .requests = 100};
+    struct slice refs[] = {
+        {.middle_s = 1, .elapsed_s = 1, .requests = 50},
+        {.middle_s = 3, .elapsed_s = 1, .requests = 150},
+    };
+
+    cr_assert_eq(weir__pairs_interval(&first, 1, refs, 2, SLICE_RPS, 1).median, 2);
+    first.middle_s = 2;
+    cr_assert_eq(weir__pairs_interval(&first, 1, refs, 2, SLICE_RPS, 1).median, 1);
+    first.middle_s = 4;
+    cr_assert_float_eq(weir__pairs_interval(&first, 1, refs, 2, SLICE_RPS, 1).median, 100.0 / 150,
+                       1e-12);
+}
+
+Test(pairs, a_reference_slice_without_answers_is_passed_over)
+{
+    struct slice mine = {.middle_s = 2, .elapsed_s = 1, .requests = 100};
+    struct slice refs[] = {
+        {.middle_s = 0, .elapsed_s = 1, .requests = 50},
+        {.middle_s = 1, .elapsed_s = 1, .requests = 0},
+    };
+
+    cr_assert_eq(weir__pairs_interval(&mine, 1, refs, 2, SLICE_RPS, 1).median, 2);
+    cr_assert(isnan(weir__pairs_interval(&mine, 1, refs + 1, 1, SLICE_RPS, 1).median));
+    cr_assert(isnan(weir__pairs_interval(&mine, 1, refs, 0, SLICE_RPS, 1).median));
+}
+
+static struct compare_options options(double budget_s, unsigned rounds, double slice_s)
+{
+    return (struct compare_options){
+        .budget_s = budget_s, .rounds = rounds, .slice_s = slice_s, .conns_count = 3};
+}
+
+Test(plan, the_default_budget_gives_about_fifty_rounds)
+{
+    struct compare_options o = options(60, 0, 0);
+    struct plan plan = weir__plan_group(&o, 200, 4);
+
+    cr_assert_not(plan.rounds_fixed);
+    cr_assert(plan.rounds >= 40 && plan.rounds <= 60, "%u", plan.rounds);
+    cr_assert_leq(plan.rounds * plan.slice_s * 4, plan.group_s);
+    cr_assert_float_eq(plan.group_s, 20, 1e-9);
+}
+
+Test(plan, a_small_budget_keeps_slices_long_enough_and_the_rounds_that_bounds_need)
+{
+    struct compare_options o = options(1, 0, 0);
+    struct plan plan = weir__plan_group(&o, 10, 3);
+
+    cr_assert_geq(plan.slice_s, 0.03);
+    cr_assert_geq(plan.rounds, STATS_SAMPLES_MIN);
+}
+
+Test(plan, slices_grow_with_the_connections)
+{
+    struct compare_options o = options(60, 0, 0);
+
+    cr_assert_gt(weir__plan_group(&o, 10000, 4).slice_s, weir__plan_group(&o, 100, 4).slice_s);
+}
+
+Test(plan, given_rounds_and_slices_are_kept)
+{
+    struct compare_options o = options(60, 12, 0.05);
+    struct plan plan = weir__plan_group(&o, 100, 4);
+
+    cr_assert(plan.rounds_fixed);
+    cr_assert_eq(plan.rounds, 12);
+    cr_assert_eq(plan.slice_s, 0.05);
+    o.slice_s = 0;
+    cr_assert_gt(weir__plan_group(&o, 100, 4).slice_s, 0);
+}

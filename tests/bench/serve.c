@@ -1,0 +1,294 @@
+/*
+ * `weir-bench serve` from outside, on an engine that every build has: the ready line, the workloads
+ * over a socket, stopping, counters, bad usage. WEIR_BENCH comes from Meson.
+ */
+#include <criterion/criterion.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "process.h"
+
+enum { SECONDS = 30 };
+
+static struct process process;
+
+static void teardown(void)
+{
+    process_free(&process);
+}
+
+TestSuite(serve, .fini = teardown, .timeout = 60);
+
+/* Starts a server and returns its port. `extra` are further arguments, NULL-terminated. */
+static unsigned start(const char *engine, const char *workload, char *const extra[])
+{
+    char *argv[32] = {WEIR_BENCH,   "serve",          "--engine", (char *)engine,
+                      "--workload", (char *)workload, "--listen", "127.0.0.1:0"};
+    char wanted[128];
+    unsigned port = 0;
+
+    for (size_t i = 0; extra != NULL && extra[i] != NULL; i++)
+        argv[8 + i] = extra[i];
+    process_start(&process, argv);
+    process_expect(&process, false, "\n", SECONDS);
+    char *line = process_text(&process, false);
+    snprintf(wanted, sizeof wanted, "ready engine=%.*s workload=%s listen=127.0.0.1:%%u features=",
+             (int)strcspn(engine, ":"), engine, workload);
+    cr_assert_eq(sscanf(line, wanted, &port), 1, "%s", line);
+    cr_assert_neq(port, 0);
+    free(line);
+    return port;
+}
+
+static int dial(unsigned port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                               .sin_port = htons((uint16_t)port)};
+    struct timeval limit = {.tv_sec = SECONDS};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    cr_assert_geq(fd, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&addr, sizeof addr), 0, "%s", strerror(errno));
+    return fd;
+}
+
+static void expect_echo(int fd, const void *data, size_t bytes)
+{
+    char *got = malloc(bytes);
+
+    cr_assert_eq(send(fd, data, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+    cr_assert_eq(recv(fd, got, bytes, MSG_WAITALL), (ssize_t)bytes);
+    cr_assert_eq(memcmp(got, data, bytes), 0);
+    free(got);
+}
+
+static void stop(int signal_number)
+{
+    kill(process.pid, signal_number);
+    process_wait(&process, SECONDS);
+    cr_assert_eq(process.status, 0, "status %d; it said:\n%s", process.status, process.err);
+}
+
+static void echoes_and_stops(const char *engine)
+{
+    int fd = dial(start(engine, "echo", NULL));
+
+    for (int i = 0; i < 3; i++)
+        expect_echo(fd, "hello, world", 12);
+    stop(SIGTERM); /* the connection is open and idle */
+    close(fd);
+}
+
+Test(serve, echoes_on_an_engine_and_stops_at_sigterm)
+{
+    echoes_and_stops("epoll");
+}
+
+Test(serve, echoes_with_a_coroutine_for_each_connection)
+{
+    echoes_and_stops("epoll:per=connection");
+}
+
+Test(serve, echoes_on_a_model_that_is_no_engine)
+{
+    echoes_and_stops("bare-epoll");
+}
+
+Test(serve, stops_at_sigint_too)
+{
+    start("epoll", "echo", NULL);
+    stop(SIGINT);
+}
+
+Test(serve, frames_come_back_however_they_are_cut)
+{
+    int fd = dial(start("epoll", "frame", NULL));
+    unsigned char frame[4 + 300] = {0, 0, 1, 44};
+    unsigned char got[sizeof frame];
+
+    for (size_t i = 4; i < sizeof frame; i++)
+        frame[i] = (unsigned char)i;
+    for (size_t cut = 1; cut < 7; cut++) {
+        cr_assert_eq(send(fd, frame, cut, MSG_NOSIGNAL), (ssize_t)cut);
+        usleep(20000); /* so that the server most likely sees two pieces; either way is right */
+        cr_assert_eq(send(fd, frame + cut, sizeof frame - cut, MSG_NOSIGNAL),
+                     (ssize_t)(sizeof frame - cut));
+        cr_assert_eq(recv(fd, got, sizeof got, MSG_WAITALL), (ssize_t)sizeof got);
+        cr_assert_eq(memcmp(got, frame, sizeof frame), 0);
+    }
+    close(fd);
+    stop(SIGTERM);
+}
+
+Test(serve, a_frame_beyond_the_limit_closes_that_connection_alone)
+{
+    char *const limit[] = {"--max-frame", "1k", NULL};
+    unsigned port = start("epoll", "frame", limit);
+    int good = dial(port);
+    int bad = dial(port);
+    char byte;
+
+    expect_echo(good, "\0\0\0\3abc", 7);
+    cr_assert_eq(send(bad, "\0\0\4\1x", 5, MSG_NOSIGNAL), 5); /* 1025 bytes */
+    cr_assert_leq(recv(bad, &byte, 1, 0), 0, "closed, by end or by reset");
+    cr_assert_neq(errno, EAGAIN);
+    expect_echo(good, "\0\0\0\3def", 7);
+    kill(process.pid, SIGUSR1);
+    process_expect(&process, true, "\"refused\":1,", SECONDS);
+    close(good);
+    close(bad);
+    stop(SIGTERM);
+}
+
+Test(serve, a_large_message_goes_through_one_connection)
+{
+    enum { BYTES = 1 << 20 };
+    int fd = dial(start("epoll", "echo", NULL));
+    char *data = malloc(BYTES);
+    char *got = malloc(BYTES);
+    size_t sent = 0;
+    size_t received = 0;
+
+    for (size_t i = 0; i < BYTES; i++)
+        data[i] = (char)(i * 2654435761u >> 13);
+    while (received < BYTES) {
+        size_t part = BYTES - sent < 65536 ? BYTES - sent : 65536;
+        if (part > 0)
+            cr_assert_eq(send(fd, data + sent, part, MSG_NOSIGNAL), (ssize_t)part);
+        sent += part;
+        ssize_t n = recv(fd, got + received, BYTES - received, 0);
+        cr_assert_gt(n, 0);
+        received += (size_t)n;
+    }
+    cr_assert_eq(memcmp(data, got, BYTES), 0);
+    free(data);
+    free(got);
+    close(fd);
+    stop(SIGTERM);
+}
+
+static void expect_counters(const char *text)
+{
+    char *line = strdup(text);
+
+    *strchrnul(line, '\n') = '\0';
+    json_t *object = json_loads(line, 0, NULL);
+    cr_assert_not_null(object, "no JSON: %s", line);
+    cr_assert(json_is_integer(json_object_get(object, "accepted")), "%s", line);
+    cr_assert_gt(json_integer_value(json_object_get(object, "bytes_in")), 0, "%s", line);
+    json_decref(object);
+    free(line);
+}
+
+static void counts(const char *engine, char *const extra[], int signal_number)
+{
+    int fd = dial(start(engine, "echo", extra));
+
+    expect_echo(fd, "count me", 8);
+    if (signal_number > 0)
+        kill(process.pid, signal_number);
+    process_expect(&process, true, "\"bytes_in\":8", SECONDS);
+    char *text = process_text(&process, true);
+    const char *line = strstr(text, "\"bytes_in\":8");
+    while (line > text && line[-1] != '\n')
+        line--;
+    expect_counters(line);
+    free(text);
+    close(fd);
+    stop(SIGTERM);
+}
+
+Test(serve, stats_prints_json_each_second)
+{
+    char *const stats[] = {"--stats", NULL};
+
+    counts("epoll", stats, 0);
+    process_free(&process);
+    counts("bare-epoll", stats, 0);
+}
+
+Test(serve, sigusr1_prints_the_counters_once)
+{
+    counts("epoll", NULL, SIGUSR1);
+    process_free(&process);
+    counts("bare-epoll", NULL, SIGUSR1);
+}
+
+Test(serve, sigusr1_lists_the_coroutines)
+{
+    int fd = dial(start("epoll:per=connection", "echo", NULL));
+
+    expect_echo(fd, "x", 1);
+    kill(process.pid, SIGUSR1);
+    process_expect(&process, true, "{\"coroutine\":\"", SECONDS);
+    close(fd);
+    stop(SIGTERM);
+}
+
+static void refuses(const char *option, const char *value, int status, const char *says)
+{
+    char *argv[] = {WEIR_BENCH, "serve", (char *)option, (char *)value, NULL};
+
+    cr_assert_eq(process_run(&process, argv, SECONDS), status, "%s", process.err);
+    cr_assert_not_null(strstr(process.err, says), "no '%s' in: %s", says, process.err);
+    cr_assert_str_eq(process.out, "", "no ready line");
+    process_free(&process);
+}
+
+Test(serve, bad_usage_is_exit_2_and_lists_what_is_valid)
+{
+    refuses("--engine", "kqueue", 2, "unknown engine 'kqueue'; valid: auto, ");
+    refuses("--engine", "epoll:per=foo", 2, "per=burst");
+    refuses("--engine", "bare-epoll:per=burst", 2, "has no options");
+    refuses("--workload", "ftp", 2, "unknown workload 'ftp'; valid: echo, frame");
+    refuses("--listen", "7000", 2, "--listen 7000");
+    refuses("--drain", "soon", 2, "--drain soon");
+    refuses("--buf-bytes", "1", 2, "--buf-bytes 1");
+    refuses("--frob", "1", 2, "unknown option '--frob'; valid: --engine");
+}
+
+Test(serve, an_address_that_is_taken_or_not_ours_is_told)
+{
+    unsigned port = start("epoll", "echo", NULL);
+    struct process first = process;
+    char address[32];
+
+    memset(&process, 0, sizeof process);
+    snprintf(address, sizeof address, "127.0.0.1:%u", port);
+    refuses("--listen", address, 2, address);
+    refuses("--listen", "192.0.2.1:7000", 2, "192.0.2.1");
+    process = first;
+    stop(SIGTERM);
+}
+
+Test(serve, a_model_of_echo_alone_cannot_serve_frames)
+{
+    char *argv[] = {WEIR_BENCH, "serve", "--engine", "bare-epoll", "--workload", "frame", NULL};
+
+    cr_assert_eq(process_run(&process, argv, SECONDS), 3);
+    cr_assert_not_null(strstr(process.err, "serves echo only"), "%s", process.err);
+}
+
+Test(serve, help_lists_every_option_with_its_default)
+{
+    char *argv[] = {WEIR_BENCH, "serve", "--help", NULL};
+
+    cr_assert_eq(process_run(&process, argv, SECONDS), 0);
+    cr_assert_not_null(strstr(process.out, "--drain"));
+    cr_assert_not_null(strstr(process.out, "Default: 5"));
+    process_free(&process);
+    char *unknown[] = {WEIR_BENCH, "dance", NULL};
+    cr_assert_eq(process_run(&process, unknown, SECONDS), 2);
+    cr_assert_not_null(strstr(process.err, "valid: compare, serve, load, doctor"));
+}
