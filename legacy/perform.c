@@ -185,8 +185,7 @@ static bool advance_chain(struct weir__op *op, struct weir__buf *buf, size_t n)
     return false;
 }
 
-static bool send_chain(struct weir__reactor *reactor, struct weir__watch *watch,
-                       struct weir__op *op)
+static bool send_chain(struct weir__reactor *reactor, struct weir__op *op)
 {
     for (;;) {
         struct weir__buf *buf = &reactor->engine.env->bufs->bufs[op->res];
@@ -195,10 +194,8 @@ static bool send_chain(struct weir__reactor *reactor, struct weir__watch *watch,
         ssize_t n = send_chain_once(op->fd, buf, sent_of_buf(op), &asked);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN) {
-            watch->state &= (uint8_t)~WEIR__OUT;
+        if (n < 0 && errno == EAGAIN)
             return false;
-        }
         if (n < 0) {
             op->res = -errno;
             return true;
@@ -210,8 +207,7 @@ static bool send_chain(struct weir__reactor *reactor, struct weir__watch *watch,
     }
 }
 
-static bool send_bytes(struct weir__reactor *reactor, struct weir__watch *watch,
-                       struct weir__op *op)
+static bool send_bytes(struct weir__reactor *reactor, struct weir__op *op)
 {
     for (;;) {
         reactor->counters.syscalls++;
@@ -219,10 +215,8 @@ static bool send_bytes(struct weir__reactor *reactor, struct weir__watch *watch,
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN) {
-            watch->state &= (uint8_t)~WEIR__OUT;
+        if (n < 0 && errno == EAGAIN)
             return false;
-        }
         op->res = n < 0 ? -errno : (int32_t)op->len;
         op->offset += n < 0 ? 0 : (uint64_t)n;
         if (n < 0 || op->offset == op->len)
@@ -232,11 +226,9 @@ static bool send_bytes(struct weir__reactor *reactor, struct weir__watch *watch,
     }
 }
 
-bool weir__perform_send(struct weir__reactor *reactor, struct weir__watch *watch,
-                        struct weir__op *op)
+bool weir__perform_send(struct weir__reactor *reactor, struct weir__op *op)
 {
-    return op->kind == WEIR__OP_SEND ? send_bytes(reactor, watch, op)
-                                     : send_chain(reactor, watch, op);
+    return op->kind == WEIR__OP_SEND ? send_bytes(reactor, op) : send_chain(reactor, op);
 }
 
 /* --- connect and poll ------------------------------------------------------------------------ */

@@ -103,6 +103,14 @@ static int done(struct weir__op *op, int32_t res)
     return WEIR__DONE;
 }
 
+static int watch_of(struct weir__reactor *reactor, int fd, struct weir__watch **watch)
+{
+    if (fd >= reactor->fd_limit)
+        return -EMFILE;
+    *watch = weir__watch_find(&reactor->watches, fd);
+    return *watch ? 0 : weir__watch_need(&reactor->watches, fd, watch);
+}
+
 /* Holds the op in the record's `in` or `out` until the descriptor is ready. */
 static int hold(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op **place,
                 struct weir__op *op)
@@ -157,14 +165,19 @@ static int submit_connect(struct weir__reactor *reactor, struct weir__watch *wat
     return hold(reactor, watch, &watch->out, op);
 }
 
-static int submit_send(struct weir__reactor *reactor, struct weir__watch *watch,
-                       struct weir__op *op)
+/* Most sends are done at once, and then nothing of the descriptor's record is needed. */
+static int submit_send(struct weir__reactor *reactor, struct weir__op *op)
 {
     op->offset = 0;
     if (op->kind == WEIR__OP_SEND_BUFS)
         op->res = (int32_t)op->buf->index;
-    if (weir__perform_send(reactor, watch, op))
+    if (weir__perform_send(reactor, op))
         return WEIR__DONE;
+    struct weir__watch *watch;
+    int rc = watch_of(reactor, op->fd, &watch);
+    if (rc < 0)
+        return done(op, rc);
+    watch->state &= (uint8_t)~WEIR__OUT;
     return hold(reactor, watch, &watch->out, op);
 }
 
@@ -198,12 +211,38 @@ static int submit_shutdown(struct weir__reactor *reactor, struct weir__op *op)
     return done(op, shutdown(op->fd, (int)op->len) < 0 ? -errno : 0);
 }
 
+/* The kinds that usually wait. */
+static int submit_waiting(struct weir__reactor *reactor, struct weir__op *op)
+{
+    struct weir__watch *watch;
+    int rc = watch_of(reactor, op->fd, &watch);
+    if (rc < 0)
+        return done(op, rc);
+    switch (op->kind) {
+    case WEIR__OP_RECV:
+        op->buf = NULL;
+        return hold(reactor, watch, &watch->in, op);
+    case WEIR__OP_ACCEPT:
+        return submit_accept(reactor, watch, op);
+    case WEIR__OP_CONNECT:
+        return submit_connect(reactor, watch, op);
+    case WEIR__OP_POLL:
+        return submit_poll(reactor, watch, op);
+    default:
+        assert(!"an op of no kind");
+        return done(op, -EINVAL);
+    }
+}
+
 int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op)
 {
     struct weir__reactor *reactor = reactor_of(engine);
     assert(op->state == WEIR__OP_IDLE);
     op->flags &= (uint8_t)~WEIR__OP_MORE;
     switch (op->kind) {
+    case WEIR__OP_SEND:
+    case WEIR__OP_SEND_BUFS:
+        return submit_send(reactor, op);
     case WEIR__OP_READ:
     case WEIR__OP_WRITE:
     case WEIR__OP_FSYNC:
@@ -214,30 +253,7 @@ int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op)
     case WEIR__OP_SHUTDOWN:
         return submit_shutdown(reactor, op);
     default:
-        break;
-    }
-    if (op->fd >= reactor->fd_limit)
-        return done(op, -EMFILE);
-    struct weir__watch *watch;
-    int rc = weir__watch_need(&reactor->watches, op->fd, &watch);
-    if (rc < 0)
-        return done(op, rc);
-    switch (op->kind) {
-    case WEIR__OP_RECV:
-        op->buf = NULL;
-        return hold(reactor, watch, &watch->in, op);
-    case WEIR__OP_SEND:
-    case WEIR__OP_SEND_BUFS:
-        return submit_send(reactor, watch, op);
-    case WEIR__OP_ACCEPT:
-        return submit_accept(reactor, watch, op);
-    case WEIR__OP_CONNECT:
-        return submit_connect(reactor, watch, op);
-    case WEIR__OP_POLL:
-        return submit_poll(reactor, watch, op);
-    default:
-        assert(!"an op of no kind");
-        return done(op, -EINVAL);
+        return submit_waiting(reactor, op);
     }
 }
 
@@ -281,7 +297,7 @@ static void serve_out(struct weir__reactor *reactor, struct weir__watch *watch)
         finished = weir__perform_poll(op);
         reactor->counters.syscalls++;
     } else {
-        finished = weir__perform_send(reactor, watch, op);
+        finished = weir__perform_send(reactor, op);
     }
     if (finished)
         weir__reactor_finish(reactor, watch, op, op->res);

@@ -95,8 +95,7 @@ const struct timespec *weir__reactor_time_left(uint64_t deadline_ns, struct time
 
 /* Try an op of this kind without blocking. True when it is finished, with op->res set; false when
  * the descriptor is not ready. */
-bool weir__perform_send(struct weir__reactor *reactor, struct weir__watch *watch,
-                        struct weir__op *op);
+bool weir__perform_send(struct weir__reactor *reactor, struct weir__op *op);
 bool weir__perform_connect(struct weir__op *op);
 bool weir__perform_connect_ready(struct weir__op *op);
 bool weir__perform_poll(struct weir__op *op);

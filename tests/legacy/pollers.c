@@ -162,7 +162,8 @@ ENGINE_TEST(room_that_nobody_waits_for_does_not_spin)
         rig_turns(&rig, 1);
     }
     cr_assert(eq(int, send_task.dones, 1));
-    cr_assert(le(u64, waits_in_a_while(&rig), 2u));
+    /* Level-triggered, the interest goes before it can end a wait for nothing. */
+    cr_assert(le(u64, waits_in_a_while(&rig), engine_ops == &weir__engine_epoll_et ? 2u : 1u));
     task_cancel(&recv_task);
     rig_until(&rig, &recv_task.dones, 1);
     cr_assert(eq(int, task_close(&rig, fds[0]), 0));
@@ -382,7 +383,7 @@ ENGINE_TEST(a_loud_peer_starves_nobody)
     cr_assert(le(u64, loud.bytes - before, 2u * WEIR__TURN_RECVS * 256));
     close(loud_fds[1]);
     rig_until(&rig, &quiet[0].dones, 1);
-    while (loud.more)
+    for (int turns = 0; turns < 100000 && loud.more; turns++)
         rig_turns(&rig, 1);
     cr_assert(eq(int, loud.op.res, 0));
     cr_assert(eq(int, task_close(&rig, loud_fds[0]), 0));
