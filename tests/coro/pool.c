@@ -206,6 +206,8 @@ Test(pool, the_budget_is_shared_by_all_pools)
 
 Test(pool, mprotect_guards_cost_mappings_and_the_others_do_not)
 {
+    if (LIVE_MOST < 200000)
+        cr_skip_test("ThreadSanitizer maps a shadow of every stack");
     static const struct {
         enum weir_coro_guard guard;
         bool costs;
@@ -310,17 +312,18 @@ Test(pool, a_released_stack_is_lent_again_like_a_new_one)
 Test(pool, nothing_is_trimmed_while_the_percentile_asks_for_it)
 {
     static struct weir_coro *co[300];
+    const uint64_t burst = LIVE_MOST < 200000 ? 30 : 300; /* ThreadSanitizer's fibers are slow */
     struct weir_coro_pool *pool = new_pool(NULL);
     uint64_t now = 0;
     for (int i = 0; i < 1000; i++) { /* a burst in each sample: gone again before the tick */
-        storm(pool, co, 300);
+        storm(pool, co, burst);
         now += 10 * MS;
         weir_coro_pool_tick(pool, now);
     }
     cr_expect_eq(stats_of(pool).trimmed, 0);
-    cr_expect_eq(stats_of(pool).stacks, 300);
-    cr_expect_eq(stats_of(pool).cold_starts, 300);
-    cr_expect(stats_of(pool).trim_target >= 300 && stats_of(pool).trim_target <= 304);
+    cr_expect_eq(stats_of(pool).stacks, burst);
+    cr_expect_eq(stats_of(pool).cold_starts, burst);
+    cr_expect(stats_of(pool).trim_target >= burst && stats_of(pool).trim_target <= burst + 4);
     weir_coro_pool_free(pool);
 }
 
