@@ -58,6 +58,13 @@ static struct death watch(void (*child)(void *arg), void *arg)
     return d;
 }
 
+/* An emulator (qemu-user) takes the faults of the host's pages for its own. */
+static void need_the_kernels_faults(void)
+{
+    if (getenv("WEIR_TEST_EMULATED") != NULL)
+        cr_skip_test("an emulator does not hand on the faults of guard pages");
+}
+
 /* --- running out ----------------------------------------------------------------------------- */
 
 static volatile size_t keep_frames;
@@ -120,6 +127,7 @@ static void expect_line(const struct death *d, const char *stack_bytes, const ch
 
 Test(overflow, a_madvise_guard_reports_and_dies_of_the_fault)
 {
+    need_the_kernels_faults();
     struct plan plan = {WEIR_CORO_GUARD_MADVISE, recurse_for_ever, NULL, 0};
     struct death d = watch(run_plan, &plan);
     if (d.exit_code == 77)
@@ -165,6 +173,7 @@ Test(overflow, a_canary_reports_at_the_return_too)
 
 Test(overflow, a_larger_stack_is_reported_with_its_size)
 {
+    need_the_kernels_faults();
     struct plan plan = {WEIR_CORO_GUARD_AUTO, recurse_for_ever, NULL, 65536};
     struct death d = watch(run_plan, &plan);
     expect_line(&d, "65536 bytes", "weir_coro_new_sized");
@@ -177,6 +186,7 @@ static void call_deep(void *arg)
 
 Test(overflow, of_a_borrowed_stack_is_reported_as_such)
 {
+    need_the_kernels_faults();
     struct plan plan = {WEIR_CORO_GUARD_AUTO, call_deep, NULL, 0};
     struct death d = watch(run_plan, &plan);
     expect_line(&d, "16384 bytes", "weir_coro_call_deep");
@@ -197,6 +207,7 @@ static void start_thread(void *arg)
 
 Test(overflow, in_another_thread_is_reported_too)
 {
+    need_the_kernels_faults();
     struct plan plan = {WEIR_CORO_GUARD_AUTO, recurse_for_ever, NULL, 0};
     struct death d = watch(start_thread, &plan);
     cr_expect_eq(d.signal, SIGSEGV);
@@ -230,6 +241,7 @@ static void chained(void *arg)
 
 Test(overflow, another_fault_goes_to_the_handler_before)
 {
+    need_the_kernels_faults();
     struct death d = watch(chained, NULL);
     cr_expect_not_null(strstr(d.said, "the handler before\n"), "signal %d, said: %s", d.signal,
                        d.said);

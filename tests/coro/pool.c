@@ -406,6 +406,8 @@ static uint64_t resident_kib(void)
 
 Test(pool, after_a_storm_of_20000_resident_memory_comes_back)
 {
+    if (getenv("WEIR_TEST_EMULATED") != NULL)
+        cr_skip_test("the resident memory is an emulator's, too");
     if (WEIR__HOOKS_STACK_SCALE > 1 || weir__valgrind_runs())
         cr_skip_test("the tool keeps its shadow of the stacks");
     static struct weir_coro *co[STORM];
