@@ -93,7 +93,8 @@ struct driver_slice {
     uint64_t elapsed_ns;
 
     /* CPU of all threads of all server_pids from before the first send until the server is idle
-     * again after the last response, so that server_cpu_ns / requests is exact. -1: unknown. */
+     * again after the last response, so that server_cpu_ns / requests is exact; of a server that is
+     * never idle, until the last response. -1: unknown. */
     int64_t server_cpu_ns;
 
     uint64_t driver_cpu_ns; /* of the driving threads, within elapsed_ns */

@@ -55,20 +55,19 @@ int64_t weir__drive_server_cpu_ns(const pid_t *pids, unsigned count)
 }
 
 /*
- * A running thread's time is brought up to date at ticks and switches only
- * (kernel/time/posix-cpu-timers.c sums sum_exec_runtime), so a server still on its way from its
- * last send to its wait would be read short.
+ * A running thread's time is brought up to date at ticks and switches only (the kernel's
+ * posix-cpu-timers.c sums sum_exec_runtime), so a server still on its way from its last send to its
+ * wait would be read short. One that is still running after 5 ms is taken for one that never waits.
  */
-int64_t weir__drive_server_cpu_settled_ns(const pid_t *pids, unsigned count)
+void weir__drive_server_cpu_read(const pid_t *pids, unsigned count, struct server_cpu *cpu)
 {
     const struct timespec pause = {.tv_nsec = 100000};
-    int64_t before = weir__drive_server_cpu_ns(pids, count);
-    for (int i = 0; i < 50 && before >= 0; i++) {
+    cpu->at_once_ns = cpu->settled_ns = weir__drive_server_cpu_ns(pids, count);
+    cpu->still = false;
+    for (int i = 0; i < 50 && cpu->settled_ns >= 0 && !cpu->still; i++) {
         nanosleep(&pause, NULL);
-        int64_t now = weir__drive_server_cpu_ns(pids, count);
-        if (now == before)
-            break;
-        before = now;
+        int64_t now_ns = weir__drive_server_cpu_ns(pids, count);
+        cpu->still = now_ns == cpu->settled_ns;
+        cpu->settled_ns = now_ns;
     }
-    return before;
 }

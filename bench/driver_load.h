@@ -120,7 +120,13 @@ void weir__drive_worker_run(struct drive_worker *worker);
 /* CPU time of all threads of the processes, in ns; -1 if there are none or one cannot be read. */
 int64_t weir__drive_server_cpu_ns(const pid_t *pids, unsigned count);
 
-/* The same once it stands still (the server has gone back to its wait), or after 5 ms. */
-int64_t weir__drive_server_cpu_settled_ns(const pid_t *pids, unsigned count);
+struct server_cpu {
+    int64_t at_once_ns; /* as first read; -1: unknown */
+    int64_t settled_ns; /* as last read: once it stood still, or after 5 ms */
+    bool still;         /* it stood still: the server had gone back to its wait */
+};
+
+/* Reads the same, and waits for the server to be idle. */
+void weir__drive_server_cpu_read(const pid_t *pids, unsigned count, struct server_cpu *cpu);
 
 #endif

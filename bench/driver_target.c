@@ -273,11 +273,14 @@ static int measure(struct drive_target *target, struct drive_worker *workers,
                    struct driver_slice *out, char *error)
 {
     const struct driver_target *spec = &target->spec;
-    int64_t before_ns = weir__drive_server_cpu_settled_ns(spec->server_pids, spec->pid_count);
+    struct server_cpu before, after;
+    weir__drive_server_cpu_read(spec->server_pids, spec->pid_count, &before);
     int rc = workers_run(workers, target->threads, error);
     if (rc < 0)
         return rc;
-    int64_t after_ns = weir__drive_server_cpu_settled_ns(spec->server_pids, spec->pid_count);
+    weir__drive_server_cpu_read(spec->server_pids, spec->pid_count, &after);
+    /* What a server spends that never waits, after the last response, is not of the requests. */
+    int64_t after_ns = after.still ? after.settled_ns : after.at_once_ns;
     uint64_t first_ns = workers[0].first_ns, last_ns = workers[0].last_ns;
     memset(out, 0, sizeof(*out));
     for (unsigned i = 0; i < target->threads; i++) {
@@ -286,7 +289,7 @@ static int measure(struct drive_target *target, struct drive_worker *workers,
         merge(out, &workers[i]);
     }
     out->elapsed_ns = last_ns - first_ns;
-    weir__drive_judge(out, spec->server_cpus, before_ns, after_ns);
+    weir__drive_judge(out, spec->server_cpus, before.settled_ns, after_ns);
     return 0;
 }
 

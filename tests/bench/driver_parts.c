@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,5 +162,26 @@ Test(server_cpu, counts_this_process_and_not_one_that_is_gone)
         _exit(0);
     cr_assert_eq(waitpid(self[1], NULL, 0), self[1]);
     cr_expect_eq(weir__drive_server_cpu_ns(self, 2), -1);
-    cr_expect_eq(weir__drive_server_cpu_settled_ns(self, 2), -1);
+    struct server_cpu cpu;
+    weir__drive_server_cpu_read(self, 2, &cpu);
+    cr_expect_eq(cpu.at_once_ns, -1);
+    cr_expect_eq(cpu.settled_ns, -1);
+    cr_expect_not(cpu.still);
+}
+
+Test(server_cpu, of_a_process_that_waits_stands_still)
+{
+    struct server_cpu cpu = {0};
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    for (int i = 0; i < 1000 && !cpu.still; i++)
+        weir__drive_server_cpu_read(&child, 1, &cpu);
+    kill(child, SIGKILL);
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_expect(cpu.still);
+    cr_expect_gt(cpu.settled_ns, 0);
+    cr_expect_geq(cpu.settled_ns, cpu.at_once_ns);
 }
