@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,7 +47,7 @@ static void start_server(enum driver_workload workload, uint32_t conns, uint32_t
     target.conns = conns;
     target.size_bytes = size;
     target.seed = 42;
-    target.addr_len = sizeof(server.addr);
+    target.addr_len = server.addr_len;
     memcpy(&target.addr, &server.addr, sizeof(server.addr));
     target.pid_count = 1;
     target.server_pids[0] = getpid();
@@ -455,6 +456,22 @@ Test(driver_burst, counts_a_client_that_failed, .init = bound)
     stop();
 }
 
+Test(driver_burst, counts_connects_that_had_to_be_repeated, .init = bound)
+{
+    server.backlog = -1;
+    server.accept_delay_ms = 200;
+    start_driver(1);
+    target.no_connections = true;
+    target.requests_per_conn = 1;
+    start_server(DRIVER_ECHO, 6, 100);
+    open_target();
+    run_burst();
+    expect_clean(6);
+    cr_expect_gt(slice.connect_retries, 0);
+    cr_expect_gt(slice.elapsed_ns, 900000000);
+    stop();
+}
+
 Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
 {
     server.fault = FAULT_NEVER_CLOSE;
@@ -518,6 +535,35 @@ Test(driver_open, gives_up_on_a_server_that_never_accepts, .init = bound)
     cr_expect(strstr(weir__driver_error(driver), "its backlog is too short"), "'%s'",
               weir__driver_error(driver));
     weir__driver_free(driver);
+}
+
+Test(driver_open, tells_the_cure_where_descriptors_run_out, .init = bound)
+{
+    const struct rlimit few = {30, 30};
+    start_driver(1);
+    cr_assert_eq(prlimit(weir__driver_pid(driver), RLIMIT_NOFILE, &few, NULL), 0);
+    start_server(DRIVER_ECHO, 100, 100);
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -EMFILE);
+    cr_expect_str_eq(weir__driver_error(driver),
+                     "socket: Too many open files: raise ulimit -n, or use fewer connections");
+    target.conns = 10;
+    open_target();
+    run_slice();
+    expect_clean(10);
+    stop();
+}
+
+Test(driver_open, reaches_a_server_on_ipv6, .init = bound)
+{
+    if (access("/proc/net/if_inet6", F_OK) != 0)
+        cr_skip_test("this kernel has no IPv6");
+    start_driver(1);
+    server.ipv6 = true;
+    start_server(DRIVER_ECHO, 3, 100);
+    open_target();
+    run_slice();
+    expect_clean(3);
+    stop();
 }
 
 Test(driver_open, refuses_a_target_out_of_range, .init = bound)

@@ -67,7 +67,7 @@ static void start_server(size_t wire_bytes)
 {
     server.wire_bytes = wire_bytes;
     wrong_server_start(&server);
-    snprintf(address, sizeof(address), "127.0.0.1:%u", ntohs(server.addr.sin_port));
+    snprintf(address, sizeof(address), "127.0.0.1:%u", wrong_server_port(&server));
 }
 
 static void read_back(const char *name, char *text)
@@ -255,6 +255,14 @@ Test(load, tells_bad_usage_with_what_would_be_right)
     cr_expect(strstr(err, "--connect HOST:PORT is missing"), "'%s'", err);
     cr_expect_eq(LOAD("--connect", "127.0.0.1:1", "more"), EXIT_USAGE);
     cr_expect_eq(LOAD("--velocity", "5"), EXIT_USAGE);
+}
+
+Test(load, is_the_only_way_to_start_a_driver)
+{
+    char *argv[] = {"drive", NULL}, *worse[] = {"drive", "--control", "x", NULL};
+    cr_assert_not_null(freopen("/dev/null", "w", stderr));
+    cr_expect_eq(weir_bench_drive(1, argv), EXIT_USAGE);
+    cr_expect_eq(weir_bench_drive(3, worse), EXIT_USAGE);
 }
 
 Test(load, prints_help)

@@ -163,6 +163,7 @@ static void *conn_thread(void *arg)
 static void *accept_thread(void *arg)
 {
     struct wrong_server *server = arg;
+    usleep(server->accept_delay_ms * 1000);
     for (;;) {
         struct wrong_conn *conn = calloc(1, sizeof(*conn));
         assert(conn);
@@ -186,19 +187,39 @@ static void *accept_thread(void *arg)
     return NULL;
 }
 
+static void set_address(struct wrong_server *server)
+{
+    if (server->ipv6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&server->addr;
+        in6->sin6_family = AF_INET6;
+        in6->sin6_addr = in6addr_loopback;
+        server->addr_len = sizeof(*in6);
+        return;
+    }
+    struct sockaddr_in *in = (struct sockaddr_in *)&server->addr;
+    in->sin_family = AF_INET;
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    server->addr_len = sizeof(*in);
+}
+
 void wrong_server_start(struct wrong_server *server)
 {
-    socklen_t len = sizeof(server->addr);
-    server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int backlog = server->backlog < 0 ? 0 : server->backlog > 0 ? server->backlog : 1024;
+    set_address(server);
+    server->listen_fd = socket(server->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert(server->listen_fd >= 0);
-    server->addr.sin_family = AF_INET;
-    server->addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int rc = bind(server->listen_fd, (struct sockaddr *)&server->addr, len);
+    int rc = bind(server->listen_fd, (struct sockaddr *)&server->addr, server->addr_len);
     assert(rc == 0);
-    rc = listen(server->listen_fd, 1024);
+    rc = listen(server->listen_fd, backlog);
     assert(rc == 0);
-    rc = getsockname(server->listen_fd, (struct sockaddr *)&server->addr, &len);
+    rc = getsockname(server->listen_fd, (struct sockaddr *)&server->addr, &server->addr_len);
     assert(rc == 0);
     rc = pthread_create(&server->acceptor, NULL, accept_thread, server);
     assert(rc == 0);
+}
+
+uint16_t wrong_server_port(const struct wrong_server *server)
+{
+    /* The port stands at the same place in both families. */
+    return ntohs(((const struct sockaddr_in *)&server->addr)->sin_port);
 }

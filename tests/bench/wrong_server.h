@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,16 +38,24 @@ struct wrong_server {
     const struct weir_workload *workload;
     struct weir_workload_options options;
     size_t piece_bytes;
+    bool ipv6;                /* listen on ::1 instead */
+    int backlog;              /* 0: 1024; -1: as short as the kernel has it */
+    unsigned accept_delay_ms; /* before the first accept */
 
     /* set by wrong_server_start */
-    struct sockaddr_in addr;
+    struct sockaddr_storage addr;
+    socklen_t addr_len;
     int listen_fd;
     pthread_t acceptor;
     atomic_uint accepted;
     atomic_uint refused; /* connections that the workload refused */
 };
 
-/* Listens on a free port of 127.0.0.1 and serves until the process ends. Asserts that it can. */
+/* Listens on a free port of 127.0.0.1 (or ::1) and serves until the process ends. Asserts that it
+ * can. */
 void wrong_server_start(struct wrong_server *server);
+
+/* The port it took. */
+uint16_t wrong_server_port(const struct wrong_server *server);
 
 #endif
