@@ -237,6 +237,13 @@ static int check_limits(const struct compare_options *options)
     return 0;
 }
 
+/* What compare itself does between slices is kept off the servers' CPUs. */
+static void keep_off_server_cpus(const struct compare_options *options)
+{
+    if (sched_setaffinity(0, sizeof options->driver_cpus, &options->driver_cpus) < 0)
+        complain("cannot move to the driver's CPUs: %s; going on", strerror(errno));
+}
+
 static int start_driver(struct compare *compare)
 {
     struct driver_options options = {
@@ -450,6 +457,7 @@ int weir__compare_run(struct compare_options *options)
     int code = prepare(compare);
     if (code == EXIT_DONE) {
         catch_signals();
+        keep_off_server_cpus(options);
         if (start_driver(compare) < 0)
             code = EXIT_FAILED;
     }

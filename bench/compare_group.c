@@ -68,7 +68,9 @@ static int open_target(struct group *group, struct contender *contender)
         .size_bytes = options->size_bytes,
         .requests_per_conn = options->burst_requests,
         .seed = options->seed + group->index,
-        .server_cpus = (unsigned)CPU_COUNT(&options->server_cpus),
+        /* One thread is saturated with one CPU, however many it was given. */
+        .server_cpus = weir__server_parallelism(&contender->server,
+                                                (unsigned)CPU_COUNT(&options->server_cpus)),
         .no_connections = options->shape == SHAPE_BURST,
     };
 

@@ -87,7 +87,7 @@ static char *read_field(const char *path, const char *key)
     return value;
 }
 
-int64_t weir__proc_status_bytes(pid_t pid, const char *name)
+int64_t weir__proc_status_number(pid_t pid, const char *name)
 {
     char path[64];
     int64_t result = -1;
@@ -96,12 +96,19 @@ int64_t weir__proc_status_bytes(pid_t pid, const char *name)
     char *value = read_field(path, name);
     if (value != NULL) {
         char *end;
-        long long kib = strtoll(value, &end, 10);
-        if (end != value && strcmp(end, " kB") == 0)
-            result = kib * 1024;
+        long long number = strtoll(value, &end, 10);
+        if (end != value)
+            result = number;
     }
     free(value);
     return result;
+}
+
+int64_t weir__proc_status_bytes(pid_t pid, const char *name)
+{
+    int64_t kib = weir__proc_status_number(pid, name); /* the only unit that file knows */
+
+    return kib < 0 ? -1 : kib * 1024;
 }
 
 static char *read_kernel(void)
@@ -140,6 +147,8 @@ static char *read_hypervisor(void)
     return vendor != NULL ? vendor : strdup("unnamed hypervisor");
 }
 
+/* Only glibc tells its version; elsewhere it is unknown. */
+#ifdef _CS_GNU_LIBC_VERSION
 static char *read_libc(void)
 {
     char text[128];
@@ -147,12 +156,18 @@ static char *read_libc(void)
 
     return length > 0 && length <= sizeof text ? strdup(text) : NULL;
 }
+#else
+static char *read_libc(void)
+{
+    return NULL;
+}
+#endif
 
 static int64_t read_limit(int resource, bool hard)
 {
     struct rlimit limit;
 
-    if (getrlimit((__rlimit_resource_t)resource, &limit) < 0)
+    if (getrlimit(resource, &limit) < 0)
         return -1;
     rlim_t value = hard ? limit.rlim_max : limit.rlim_cur;
     return value == RLIM_INFINITY ? -1 : (int64_t)value;

@@ -53,6 +53,9 @@ const char *weir__host_congestion(void);
  * frees. */
 char *weir__read_text(const char *path);
 
+/* A "Name:   123" line of /proc/PID/status; -1 if there is none. */
+int64_t weir__proc_status_number(pid_t pid, const char *name);
+
 /* A "Name:   123 kB" line of /proc/PID/status in bytes; -1 if there is none. */
 int64_t weir__proc_status_bytes(pid_t pid, const char *name);
 

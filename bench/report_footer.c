@@ -143,10 +143,26 @@ static void say_driver_bound(const struct footer *footer, const struct report *r
             bound, report->cell_count);
 }
 
+static void say_summaries(const struct footer *footer, const struct report *report)
+{
+    for (size_t i = 0; i < report->cell_count; i++) {
+        unsigned conns = report->cells[i].conns;
+        char heading[32];
+        char text[1024];
+
+        if (i > 0 && report->cells[i - 1].conns == conns)
+            continue;
+        snprintf(heading, sizeof heading, "at %u", conns);
+        if (weir__report_summary(report, conns, text, sizeof text))
+            say(footer, heading, "%s", text);
+    }
+}
+
 void weir__footer_walk(const struct report *report, weir__footer_fn *line, void *argument)
 {
     struct footer footer = {line, argument};
 
+    say_summaries(&footer, report);
     say_driver_bound(&footer, report);
     say_noise(&footer, report);
     for (size_t i = 0; i < report->note_count; i++)

@@ -76,12 +76,16 @@ static void format_figure(char *text, size_t bytes, double value)
                  value);
 }
 
-static void format_ratio(char *text, size_t bytes, struct interval ratio)
+/* "1.086 [1.077, 1.093]", or in brief "1.086 ±0.009" with the farther of the two ends. */
+static void format_ratio(char *text, size_t bytes, struct interval ratio, bool brief)
 {
     if (isnan(ratio.median))
         snprintf(text, bytes, "-");
     else if (!weir__interval_bounded(ratio))
-        snprintf(text, bytes, "%.3f [?]", ratio.median);
+        snprintf(text, bytes, brief ? "%.3f ±?" : "%.3f [?]", ratio.median);
+    else if (brief)
+        snprintf(text, bytes, "%.3f ±%.3f", ratio.median,
+                 fmax(ratio.median - ratio.lo, ratio.hi - ratio.median));
     else
         snprintf(text, bytes, "%.3f [%.3f, %.3f]", ratio.median, ratio.lo, ratio.hi);
 }
@@ -103,23 +107,17 @@ static void format_verdict(char *text, size_t bytes, const struct report_cell *c
 static void header_of(const struct report *report, enum column column, char *text, size_t bytes)
 {
     static const char *const names[] = {
-        [COLUMN_CONNS] = "conns",
-        [COLUMN_ENGINE] = "engine",
-        [COLUMN_ELAPSED] = "elapsed ms",
-        [COLUMN_RPS] = "requests/s",
-        [COLUMN_CPU] = "server CPU us/req",
-        [COLUMN_P50] = "p50 us",
-        [COLUMN_P99] = "p99 us",
-        [COLUMN_P999] = "p99.9 us",
-        [COLUMN_RSS] = "peak RSS MiB",
+        [COLUMN_CONNS] = "conns",     [COLUMN_ENGINE] = "engine",  [COLUMN_ELAPSED] = "elapsed ms",
+        [COLUMN_RPS] = "requests/s",  [COLUMN_CPU] = "CPU us/req", [COLUMN_P50] = "p50 us",
+        [COLUMN_P99] = "p99 us",      [COLUMN_P999] = "p99.9 us",  [COLUMN_RSS] = "peak MiB",
         [COLUMN_VERDICT] = "verdict",
     };
     const char *reference = report->reference ? report->reference : "reference";
 
     if (column == COLUMN_RPS_RATIO)
-        snprintf(text, bytes, "req/s over %s", reference);
+        snprintf(text, bytes, "req/s vs %s", reference);
     else if (column == COLUMN_CPU_RATIO)
-        snprintf(text, bytes, "CPU over %s", reference);
+        snprintf(text, bytes, "CPU vs %s", reference);
     else
         snprintf(text, bytes, "%s", names[column]);
 }
@@ -146,7 +144,8 @@ static enum report_figure figure_of(enum column column)
     }
 }
 
-static void fill_text(const struct report_cell *cell, enum column column, char *text, size_t bytes)
+static void fill_text(const struct report_cell *cell, enum column column, bool brief, char *text,
+                      size_t bytes)
 {
     struct interval unknown = weir__interval_unknown();
 
@@ -158,10 +157,10 @@ static void fill_text(const struct report_cell *cell, enum column column, char *
         snprintf(text, bytes, "%s", cell->engine);
         break;
     case COLUMN_RPS_RATIO:
-        format_ratio(text, bytes, cell->has_ratio ? cell->rps_ratio : unknown);
+        format_ratio(text, bytes, cell->has_ratio ? cell->rps_ratio : unknown, brief);
         break;
     case COLUMN_CPU_RATIO:
-        format_ratio(text, bytes, cell->has_ratio ? cell->cpu_ratio : unknown);
+        format_ratio(text, bytes, cell->has_ratio ? cell->cpu_ratio : unknown, brief);
         break;
     case COLUMN_RSS:
         format_figure(text, bytes, cell->rss_peak / (1024 * 1024));
@@ -176,7 +175,7 @@ static void fill_text(const struct report_cell *cell, enum column column, char *
 }
 
 static void fill_figures(struct grid_row *row, const struct report *report,
-                         const struct report_cell *cell)
+                         const struct report_cell *cell, bool brief)
 {
     size_t count;
     const enum column *columns = columns_of(report, &count);
@@ -186,7 +185,7 @@ static void fill_figures(struct grid_row *row, const struct report *report,
     for (size_t i = 0; i < count; i++) {
         enum report_figure figure = figure_of(columns[i]);
 
-        fill_text(cell, columns[i], row->text[i], sizeof row->text[i]);
+        fill_text(cell, columns[i], brief, row->text[i], sizeof row->text[i]);
         if (figure != FIGURE_COUNT)
             row->best[i] = weir__report_is_best(report, cell, figure);
     }
@@ -206,7 +205,7 @@ static void fill_message(struct grid_row *row, const struct report_cell *cell)
 }
 
 static void fill_noise(struct grid_row *row, const struct report *report,
-                       const struct report_noise *noise)
+                       const struct report_noise *noise, bool brief)
 {
     size_t count;
     const enum column *columns = columns_of(report, &count);
@@ -221,9 +220,9 @@ static void fill_noise(struct grid_row *row, const struct report *report,
         else if (columns[i] == COLUMN_ENGINE)
             snprintf(text, bytes, "%s (A/A)", report->reference);
         else if (columns[i] == COLUMN_RPS_RATIO)
-            format_ratio(text, bytes, noise->rps_ratio);
+            format_ratio(text, bytes, noise->rps_ratio, brief);
         else if (columns[i] == COLUMN_CPU_RATIO)
-            format_ratio(text, bytes, noise->cpu_ratio);
+            format_ratio(text, bytes, noise->cpu_ratio, brief);
         else if (columns[i] == COLUMN_VERDICT)
             snprintf(text, bytes, "noise floor");
     }
@@ -238,7 +237,7 @@ static const struct report_noise *noise_of(const struct report *report, unsigned
     return NULL;
 }
 
-static void fill_rows(struct grid *grid, const struct report *report)
+static void fill_rows(struct grid *grid, const struct report *report, bool brief)
 {
     for (size_t i = 0; i < report->cell_count; i++) {
         const struct report_cell *cell = &report->cells[i];
@@ -248,15 +247,30 @@ static void fill_rows(struct grid *grid, const struct report *report)
 
         grid->rows[grid->row_count].first_of_group = first;
         if (cell->measured)
-            fill_figures(&grid->rows[grid->row_count++], report, cell);
+            fill_figures(&grid->rows[grid->row_count++], report, cell, brief);
         if (!cell->measured || cell->failed != NULL)
             fill_message(&grid->rows[grid->row_count++], cell);
         if (noise != NULL && !isnan(noise->rps_ratio.median))
-            fill_noise(&grid->rows[grid->row_count++], report, noise);
+            fill_noise(&grid->rows[grid->row_count++], report, noise, brief);
     }
 }
 
-int weir__grid_init(struct grid *grid, const struct report *report)
+/* Which columns a narrow terminal can do without, the highest first; 0: none of them. */
+static unsigned drop_rank_of(enum column column)
+{
+    switch (column) {
+    case COLUMN_P999:
+        return 3;
+    case COLUMN_RSS:
+        return 2;
+    case COLUMN_P50:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+int weir__grid_init(struct grid *grid, const struct report *report, bool brief)
 {
     memset(grid, 0, sizeof *grid);
     const enum column *columns = columns_of(report, &grid->column_count);
@@ -267,9 +281,10 @@ int weir__grid_init(struct grid *grid, const struct report *report)
         return -ENOMEM;
     for (size_t i = 0; i < grid->column_count; i++) {
         header_of(report, columns[i], grid->headers[i], sizeof grid->headers[i]);
+        grid->drop_rank[i] = drop_rank_of(columns[i]);
         grid->left[i] = columns[i] == COLUMN_ENGINE || columns[i] == COLUMN_VERDICT;
     }
-    fill_rows(grid, report);
+    fill_rows(grid, report, brief);
     return 0;
 }
 

@@ -32,17 +32,23 @@ struct grid {
     size_t column_count;
     char headers[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
     bool left[GRID_COLUMNS_MAX]; /* set left, not right */
+    unsigned
+        drop_rank[GRID_COLUMNS_MAX]; /* a narrow terminal leaves out the highest first; 0: stays */
     struct grid_row *rows;
     size_t row_count;
 };
 
-/* Fills `grid`. 0 or -ENOMEM. */
-int weir__grid_init(struct grid *grid, const struct report *report);
+/* Fills `grid`; `brief` writes an interval as one ± figure. 0 or -ENOMEM. */
+int weir__grid_init(struct grid *grid, const struct report *report, bool brief);
 void weir__grid_deinit(struct grid *grid);
 
 /* One line that says what was run: "echo, closed loop, 100-byte requests; 40 rounds of 0.10 s; seed
  * 7". */
 void weir__grid_title(const struct report *report, char *text, size_t bytes);
+
+/* Which engine serves best at `conns`, by how much, how surely, in one sentence. False where no
+ * verdict was possible. */
+bool weir__report_summary(const struct report *report, unsigned conns, char *text, size_t bytes);
 
 /* The footer's lines: host, limits, mitigations, features, noise, notes. Calls `line` with a
  * heading ("host") and its text for each. */

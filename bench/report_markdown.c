@@ -41,7 +41,7 @@ int weir__report_write_markdown(FILE *out, const struct report *report)
     char title[256];
     struct grid grid;
 
-    if (weir__grid_init(&grid, report) < 0)
+    if (weir__grid_init(&grid, report, false) < 0)
         return -ENOMEM;
     weir__grid_title(report, title, sizeof title);
     fputs("**weir-bench**: ", out);

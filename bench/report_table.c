@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #define BOLD_GREEN "\033[1;32m"
 #define RED        "\033[31m"
@@ -18,15 +19,33 @@ struct style {
     bool colour;
 };
 
+/* A grid and how it is laid out here. */
+struct layout {
+    const struct grid *grid;
+    size_t widths[GRID_COLUMNS_MAX];
+    bool shown[GRID_COLUMNS_MAX];
+    size_t last; /* the last column shown */
+};
+
+/* Columns that a text takes: bytes, but for UTF-8's continuations. */
+static size_t width_of(const char *text)
+{
+    size_t width = 0;
+
+    for (const char *at = text; *at != '\0'; at++)
+        width += ((unsigned char)*at & 0xc0) != 0x80;
+    return width;
+}
+
 static void put_padded(const struct style *style, const char *text, size_t width, bool left,
                        const char *ansi)
 {
-    size_t length = strlen(text);
+    size_t length = width_of(text);
     size_t pad = width > length ? width - length : 0;
 
     if (!left)
         fprintf(style->out, "%*s", (int)pad, "");
-    if (ansi != NULL && style->colour)
+    if (ansi != NULL && style->colour && text[0] != '\0')
         fprintf(style->out, "%s%s" RESET, ansi, text);
     else
         fputs(text, style->out);
@@ -34,16 +53,48 @@ static void put_padded(const struct style *style, const char *text, size_t width
         fprintf(style->out, "%*s", (int)pad, "");
 }
 
-static void measure_widths(const struct grid *grid, size_t widths[GRID_COLUMNS_MAX])
+static size_t total_width(const struct layout *layout)
 {
-    for (size_t column = 0; column < grid->column_count; column++) {
-        widths[column] = strlen(grid->headers[column]);
-        for (size_t i = 0; i < grid->row_count; i++) {
-            size_t length = strlen(grid->rows[i].text[column]);
-            if (length > widths[column])
-                widths[column] = length;
+    size_t total = 0;
+
+    for (size_t i = 0; i < layout->grid->column_count; i++)
+        total += layout->shown[i] ? layout->widths[i] + 2 : 0;
+    return total > 2 ? total - 2 : 0;
+}
+
+/* Leaves out what a narrow terminal can do without, until the rest fits. */
+static void fit(struct layout *layout, size_t columns)
+{
+    for (unsigned rank = 3; rank > 0 && columns > 0 && total_width(layout) > columns; rank--) {
+        for (size_t i = 0; i < layout->grid->column_count; i++) {
+            if (layout->grid->drop_rank[i] == rank)
+                layout->shown[i] = false;
         }
     }
+}
+
+/* The columns of the terminal that `out` is; 0: it is none, and any width will do. */
+static size_t terminal_columns(FILE *out)
+{
+    struct winsize size;
+
+    return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+static void lay_out(struct layout *layout, const struct grid *grid, size_t columns)
+{
+    layout->grid = grid;
+    layout->last = grid->column_count - 1; /* the verdict, which is never left out */
+    for (size_t column = 0; column < grid->column_count; column++) {
+        layout->shown[column] = true;
+        layout->widths[column] = width_of(grid->headers[column]);
+        for (size_t i = 0; i < grid->row_count; i++) {
+            size_t width = width_of(grid->rows[i].text[column]);
+            if (width > layout->widths[column])
+                layout->widths[column] = width;
+        }
+    }
+    fit(layout, columns);
 }
 
 static const char *verdict_colour(const struct grid_row *row)
@@ -55,51 +106,45 @@ static const char *verdict_colour(const struct grid_row *row)
     return row->cell->verdict == VERDICT_SLOWER ? RED : NULL;
 }
 
-static void put_row(const struct style *style, const struct grid *grid, const struct grid_row *row,
-                    const size_t *widths)
+static void put_row(const struct style *style, const struct layout *layout,
+                    const struct grid_row *row)
 {
-    for (size_t i = 0; i < grid->column_count; i++) {
+    for (size_t i = 0; i <= layout->last; i++) {
         const char *ansi = row->kind == GRID_NOISE ? DIM : row->best[i] ? BOLD_GREEN : NULL;
 
         if (row->kind == GRID_MESSAGE && i == 2) {
-            fputs("  ", style->out);
             put_padded(style, row->message, 0, true, row->failed ? RED : DIM);
             break;
         }
-        if (i + 1 == grid->column_count && ansi == NULL)
-            ansi = verdict_colour(row);
+        if (!layout->shown[i])
+            continue;
+        if (i == layout->last) {
+            put_padded(style, row->text[i], 0, true, ansi != NULL ? ansi : verdict_colour(row));
+            break;
+        }
         /* The mark is there in colour, too: colour alone is lost in a copy, and on some eyes. */
-        fputs(i > 0 ? "  " : "", style->out);
-        bool last = i + 1 == grid->column_count;
-        put_padded(style, row->text[i], last ? 0 : widths[i], grid->left[i], ansi);
-        if (!last)
-            fputs(row->best[i] ? "*" : " ", style->out);
+        put_padded(style, row->text[i], layout->widths[i], layout->grid->left[i], ansi);
+        fputs(row->best[i] ? "* " : "  ", style->out);
     }
     fputc('\n', style->out);
 }
 
-static void put_line(const struct style *style, const struct grid *grid, const size_t *widths)
+static void put_line(const struct style *style, const struct layout *layout)
 {
-    size_t total = 0;
-
-    for (size_t i = 0; i < grid->column_count; i++)
-        total += widths[i] + 3;
-    for (size_t i = 0; i + 3 < total; i++)
+    for (size_t i = total_width(layout); i > 0; i--)
         fputc('-', style->out);
     fputc('\n', style->out);
 }
 
-static void put_headers(const struct style *style, const struct grid *grid, const size_t *widths)
+static void put_headers(const struct style *style, const struct layout *layout)
 {
-    for (size_t i = 0; i < grid->column_count; i++) {
-        bool last = i + 1 == grid->column_count;
-
-        fputs(i > 0 ? "  " : "", style->out);
-        put_padded(style, grid->headers[i], last ? 0 : widths[i], grid->left[i], BOLD);
-        if (!last)
-            fputc(' ', style->out);
+    for (size_t i = 0; i <= layout->last; i++) {
+        if (!layout->shown[i])
+            continue;
+        put_padded(style, layout->grid->headers[i], i == layout->last ? 0 : layout->widths[i],
+                   layout->grid->left[i], BOLD);
+        fputs(i == layout->last ? "\n" : "  ", style->out);
     }
-    fputc('\n', style->out);
 }
 
 static void put_footer_line(void *argument, const char *heading, const char *text)
@@ -163,25 +208,27 @@ static void put_burst_matrix(const struct style *style, const struct report *rep
 void weir__report_table(FILE *out, const struct report *report, bool colour)
 {
     struct style style = {out, colour};
-    size_t widths[GRID_COLUMNS_MAX];
+    struct layout layout;
     char title[256];
     struct grid grid;
 
-    if (weir__grid_init(&grid, report) < 0) {
+    if (weir__grid_init(&grid, report, true) < 0) {
         fputs("weir-bench: out of memory for the table\n", stderr);
         return;
     }
-    measure_widths(&grid, widths);
+    lay_out(&layout, &grid, terminal_columns(out));
     weir__grid_title(report, title, sizeof title);
     fprintf(out, "%s\n\n", title);
-    put_headers(&style, &grid, widths);
+    put_headers(&style, &layout);
     for (size_t i = 0; i < grid.row_count; i++) {
         if (grid.rows[i].first_of_group)
-            put_line(&style, &grid, widths);
-        put_row(&style, &grid, &grid.rows[i], widths);
+            put_line(&style, &layout);
+        put_row(&style, &layout, &grid.rows[i]);
     }
-    put_line(&style, &grid, widths);
-    fputs("* best of its column, or no worse than the best beyond noise; [95 % interval]\n", out);
+    put_line(&style, &layout);
+    fputs("* best of its column, or no worse than the best beyond noise; ± the farther end of the "
+          "95 % interval\n",
+          out);
     if (strcmp(report->shape, "burst") == 0)
         put_burst_matrix(&style, report);
     fputc('\n', out);

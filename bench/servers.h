@@ -93,6 +93,9 @@ unsigned weir__server_pids(const struct server *server, pid_t pids[SERVER_PIDS_M
 /* Resident bytes of all its processes now, and at most so far (VmRSS, VmHWM); false: unknown. */
 bool weir__server_memory(const struct server *server, double *rss, double *rss_peak);
 
+/* How many CPUs it could keep busy at once: its threads, at most `cpus`; at least 1. */
+unsigned weir__server_parallelism(const struct server *server, unsigned cpus);
+
 /* The last non-empty line of its standard error, "" if it said nothing. */
 void weir__server_last_words(const struct server *server, char *text, size_t bytes);
 

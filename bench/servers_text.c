@@ -158,6 +158,21 @@ unsigned weir__server_pids(const struct server *server, pid_t pids[SERVER_PIDS_M
     return count;
 }
 
+unsigned weir__server_parallelism(const struct server *server, unsigned cpus)
+{
+    pid_t pids[SERVER_PIDS_MAX];
+    unsigned count = weir__server_pids(server, pids);
+    int64_t threads = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        int64_t here = weir__proc_status_number(pids[i], "Threads");
+        threads += here > 0 ? here : 1;
+    }
+    if (threads < 1)
+        return 1;
+    return threads < cpus ? (unsigned)threads : cpus;
+}
+
 bool weir__server_memory(const struct server *server, double *rss, double *rss_peak)
 {
     pid_t pids[SERVER_PIDS_MAX];

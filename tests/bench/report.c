@@ -152,6 +152,42 @@ Test(report, the_columns_of_the_table_stand_under_each_other)
     free(text);
 }
 
+/* The summary line of the table's footer. */
+static void expect_summary(const char *want)
+{
+    char *text = written(write_table);
+
+    cr_assert_str_eq(line_with(text, "at 100 "), want);
+    free(text);
+}
+
+Test(report, the_summary_names_the_best_engine_and_how_sure_that_is)
+{
+    expect_summary(
+        "at 100       uring serves best: 20.0 % more requests/s than epoll (95 %: 18.8 to "
+        "21.2); no different: poll");
+    cells[0].verdict = VERDICT_SLOWER;
+    expect_summary(
+        "at 100       a tie: nothing is faster than epoll beyond noise; no different: poll; "
+        "slower: uring");
+    cells[3].verdict = VERDICT_SLOWER;
+    expect_summary("at 100       epoll serves best: every other is slower; slower: uring, poll");
+    cells[3].verdict = cells[0].verdict = VERDICT_FASTER;
+    cells[3].driver_bound = cells[0].driver_bound = true;
+    expect_summary(
+        "at 100       uring serves best: 16.0 % less CPU per request than epoll (95 %: 15.2 to "
+        "16.8); also faster: poll");
+}
+
+Test(report, without_a_verdict_there_is_no_summary)
+{
+    cells[0].verdict = cells[3].verdict = VERDICT_UNKNOWN;
+    char *text = written(write_table);
+
+    cr_assert_null(strstr(text, "at 100 "));
+    free(text);
+}
+
 Test(report, colour_is_used_only_where_asked_for)
 {
     char *text = NULL;

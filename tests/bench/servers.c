@@ -77,6 +77,7 @@ Test(servers, its_memory_and_its_processes_are_known)
     cr_assert(weir__server_memory(&server, &rss, &peak));
     cr_assert_gt(rss, 0);
     cr_assert_geq(peak, rss);
+    cr_assert_eq(weir__server_parallelism(&server, 8), 1, "it has one thread");
 }
 
 Test(servers, exit_status_3_before_ready_is_a_skip_with_its_last_words)

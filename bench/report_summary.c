@@ -1,0 +1,101 @@
+/*
+ * A report in one sentence for each number of connections: which engine serves best, by how much,
+ * and how sure that is. The footer prints it first. It repeats verdicts; it makes none.
+ */
+#include "bench/report_grid.h"
+
+#include <math.h>
+#include <string.h>
+
+/* The figure that the verdict of a cell rests on, as a gain over the reference: 0.1 is ten percent
+ * better. */
+static struct interval gain_of(const struct report_cell *cell)
+{
+    struct interval ratio = cell->driver_bound ? cell->cpu_ratio : cell->rps_ratio;
+
+    if (cell->driver_bound)
+        return (struct interval){1 - ratio.median, 1 - ratio.hi, 1 - ratio.lo};
+    return (struct interval){ratio.median - 1, ratio.lo - 1, ratio.hi - 1};
+}
+
+/* Appends a name to a list; a full list stays as it is. */
+static void append_name(char *names, size_t bytes, const char *name)
+{
+    size_t used = strlen(names);
+
+    snprintf(names + used, bytes - used, "%s%s", used > 0 ? ", " : "", name);
+}
+
+/* What one group says. */
+struct summary {
+    const struct report_cell *best; /* the fastest of those that are faster than the reference */
+    const struct report_cell *reference;
+    char faster[256]; /* the others that are */
+    char tied[256];
+    char slower[256];
+    bool any_ratio;
+};
+
+static void take_cell(struct summary *summary, const struct report_cell *cell)
+{
+    if (cell->is_reference && cell->measured)
+        summary->reference = cell;
+    if (!cell->measured || !cell->has_ratio || cell->verdict == VERDICT_UNKNOWN)
+        return;
+    summary->any_ratio = true;
+    if (cell->verdict == VERDICT_SLOWER)
+        append_name(summary->slower, sizeof summary->slower, cell->engine);
+    if (cell->verdict == VERDICT_WITHIN_NOISE)
+        append_name(summary->tied, sizeof summary->tied, cell->engine);
+    if (cell->verdict != VERDICT_FASTER)
+        return;
+    if (summary->best == NULL || gain_of(cell).median > gain_of(summary->best).median) {
+        if (summary->best != NULL)
+            append_name(summary->faster, sizeof summary->faster, summary->best->engine);
+        summary->best = cell;
+    } else {
+        append_name(summary->faster, sizeof summary->faster, cell->engine);
+    }
+}
+
+static void append_group(char *text, size_t bytes, const char *what, const char *names)
+{
+    size_t used = strlen(text);
+
+    if (names[0] != '\0' && used < bytes)
+        snprintf(text + used, bytes - used, "; %s: %s", what, names);
+}
+
+static void write_summary(const struct summary *summary, char *text, size_t bytes)
+{
+    const char *reference = summary->reference->engine;
+
+    if (summary->best != NULL) {
+        struct interval gain = gain_of(summary->best);
+        snprintf(text, bytes, "%s serves best: %.1f %% %s than %s (95 %%: %.1f to %.1f)",
+                 summary->best->engine, 100 * gain.median,
+                 summary->best->driver_bound ? "less CPU per request" : "more requests/s",
+                 reference, 100 * gain.lo, 100 * gain.hi);
+        append_group(text, bytes, "also faster", summary->faster);
+    } else if (summary->tied[0] != '\0') {
+        snprintf(text, bytes, "a tie: nothing is faster than %s beyond noise", reference);
+    } else {
+        snprintf(text, bytes, "%s serves best: every other is slower", reference);
+    }
+    append_group(text, bytes, "no different", summary->tied);
+    append_group(text, bytes, "slower", summary->slower);
+}
+
+bool weir__report_summary(const struct report *report, unsigned conns, char *text, size_t bytes)
+{
+    struct summary summary = {0};
+
+    for (size_t i = 0; i < report->cell_count; i++) {
+        if (report->cells[i].conns == conns)
+            take_cell(&summary, &report->cells[i]);
+    }
+    if (summary.reference == NULL || !summary.any_ratio)
+        return false;
+    write_summary(&summary, text, bytes);
+    return true;
+}
