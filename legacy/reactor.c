@@ -76,10 +76,20 @@ void weir__reactor_abandon(struct weir__reactor *reactor)
     free(reactor);
 }
 
+static void assert_nothing_held(const struct weir__reactor *reactor)
+{
+    int fds = (int)(reactor->watches.chunk_count * WEIR__WATCH_CHUNK);
+    assert(!reactor->cancelled);
+    for (int fd = 0; fd < fds; fd++) {
+        const struct weir__watch *watch = weir__watch_find(&reactor->watches, fd);
+        assert(!watch || (!watch->in && !watch->out));
+    }
+}
+
 void weir__reactor_close(struct weir__engine *engine)
 {
     struct weir__reactor *reactor = reactor_of(engine);
-    assert(!reactor->cancelled);
+    assert_nothing_held(reactor);
     reactor->poller->close(reactor);
     weir__reactor_abandon(reactor);
 }
