@@ -47,6 +47,13 @@ static void take_bytes(struct recorded *recorded)
         put_chain(recorded->fixture, op->buf);
 }
 
+static void starve(struct recorded *recorded)
+{
+    struct fixture *fixture = recorded->fixture;
+    cr_assert_lt(fixture->starved_count, RECORDS);
+    fixture->starved[fixture->starved_count++] = recorded;
+}
+
 static void done(struct weir__op *op)
 {
     struct recorded *recorded = (struct recorded *)op;
@@ -67,7 +74,7 @@ static void done(struct weir__op *op)
         cr_assert_eq(recorded->fixture->engine->ops->submit(recorded->fixture->engine, op),
                      WEIR__QUEUED);
     else if (recorded->rearm && op->res == -ENOBUFS)
-        recorded->fixture->starved = recorded;
+        starve(recorded);
     else
         recorded->finals = 1;
 }
@@ -109,6 +116,8 @@ void fixture_close(struct fixture *fixture)
     weir__buf_pool_deinit(&fixture->pool);
 }
 
+static struct recorded *live;
+
 struct recorded *record(struct fixture *fixture, enum weir__op_kind kind, int fd)
 {
     struct recorded *recorded = calloc(1, sizeof *recorded);
@@ -116,12 +125,18 @@ struct recorded *record(struct fixture *fixture, enum weir__op_kind kind, int fd
     recorded->op = (struct weir__op){.kind = (uint8_t)kind, .fd = fd, .done = done};
     if (kind == WEIR__OP_RECV || kind == WEIR__OP_ACCEPT)
         recorded->op.flags = WEIR__OP_MULTISHOT;
+    recorded->next_live = live;
+    live = recorded;
     return recorded;
 }
 
 void forget(struct recorded *recorded)
 {
+    struct recorded **link = &live;
     cr_assert_eq(recorded->op.state, WEIR__OP_IDLE, "the op is still held");
+    while (*link != recorded)
+        link = &(*link)->next_live;
+    *link = recorded->next_live;
     free(recorded->bytes);
     free(recorded);
 }
@@ -150,13 +165,12 @@ uint64_t clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static void feed_starved(struct fixture *fixture)
+void feed_starved(struct fixture *fixture)
 {
-    struct recorded *recorded = fixture->starved;
-    if (!recorded || fixture->pool.free_count == 0)
-        return;
-    fixture->starved = NULL;
-    submit(recorded);
+    int count = fixture->starved_count;
+    fixture->starved_count = 0;
+    for (int i = 0; i < count; i++)
+        submit(fixture->starved[i]);
 }
 
 int turn(struct fixture *fixture)
@@ -167,6 +181,7 @@ int turn(struct fixture *fixture)
 
 int turn_now(struct fixture *fixture)
 {
+    feed_starved(fixture);
     return fixture->engine->ops->wait(fixture->engine, 0);
 }
 
@@ -222,4 +237,14 @@ int connect_to(uint16_t port)
     cr_assert(fd >= 0);
     cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     return fd;
+}
+
+void tcp_pair(int fds[2])
+{
+    uint16_t port;
+    int fd = listener(&port);
+    fds[1] = connect_to(port);
+    fds[0] = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    cr_assert(fds[0] >= 0);
+    close(fd);
 }

@@ -31,6 +31,7 @@ struct recorded {
     uint8_t *bytes; /* RECV: what was received, in order */
     size_t bytes_count;
     bool keep;  /* RECV: buffers stay lent */
+    struct recorded *next_live; /* of all not forgotten: reachable where a test ends early */
     bool rearm; /* submit again when ended by anything but EOF, an error or a cancel */
 };
 
@@ -39,7 +40,8 @@ struct fixture {
     struct weir__buf_pool pool;
     struct weir__engine_env env;
     struct weir__op *called;  /* CALL ops given to the helper threads that we play */
-    struct recorded *starved; /* wants to be armed again once a buffer is back */
+    struct recorded *starved[RECORDS]; /* want to be armed again once a buffer is back */
+    int starved_count;
 };
 
 struct fixture_options {
@@ -61,6 +63,8 @@ void cancel(struct recorded *recorded);
 /* Turns the engine until the op has ended, or the test fails. Returns the last result. */
 int32_t finish(struct recorded *recorded);
 int32_t submit_and_finish(struct recorded *recorded);
+/* Arms again what found no buffer, as far as there are some now. Every turn does. */
+void feed_starved(struct fixture *fixture);
 /* One turn that does not block for long. */
 int turn(struct fixture *fixture);
 int turn_now(struct fixture *fixture);
@@ -78,6 +82,8 @@ struct weir__uring_counters more_counters(struct fixture *fixture);
 
 /* A connected pair of Unix stream sockets. */
 void pair(int fds[2]);
+/* A connected pair over 127.0.0.1. */
+void tcp_pair(int fds[2]);
 /* A listener on 127.0.0.1 and its port. */
 int listener(uint16_t *port);
 int connect_to(uint16_t port);
