@@ -83,8 +83,9 @@ struct weir__uring {
     struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
 
     struct weir__uring_ops pended;
-    struct weir__uring_ops quiet;    /* quiet sends in the submission queue */
-    struct weir__uring_ops settling; /* those the kernel took: done, unless a completion says other */
+    struct weir__uring_ops quiet; /* quiet sends in the submission queue */
+    struct weir__uring_ops
+        settling; /* those the kernel took: done, unless a completion says other */
 
     struct io_uring_buf_ring *buf_ring;
     size_t buf_ring_bytes;
@@ -146,8 +147,8 @@ void weir__uring_ops_init(struct weir__uring_ops *ops);
 void weir__uring_ops_push(struct weir__uring_ops *ops, struct weir__op *op);
 void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op);
 
-/* Around the reaping that follows an enter: what the kernel took of the quiet sends, and then, their
- * completion; see submit.c. */
+/* Around the reaping that follows an enter: what the kernel took of the quiet sends, and then,
+ * their completion; see submit.c. */
 void weir__uring_quiet_taken(struct weir__uring *uring);
 int weir__uring_quiet_settle(struct weir__uring *uring);
 

@@ -100,8 +100,8 @@ static int finish_polling(struct weir__uring *uring, struct weir__op *op, int32_
     return 0;
 }
 
-/* A quiet send that has something to say: it failed, or did not go whole. Which of the two lists it is
- * in depends on whether its enter took all there was. */
+/* A quiet send that has something to say: it failed, or did not go whole. Which of the two lists it
+ * is in depends on whether its enter took all there was. */
 static void not_quiet(struct weir__uring *uring, struct weir__op *op)
 {
     struct weir__op *found = uring->settling.head;

@@ -25,8 +25,8 @@ static void fill_connect(struct weir__uring *uring, struct weir__op *op, struct 
 }
 
 /* Trap: on Unix sockets a multishot receive can miss the end of the stream where it was already
- * there together with the last bytes (liburing issue 1549; seen on 6.18 without DEFER_TASKRUN, never
- * over TCP). Whoever receives from one leaves WEIR__OP_MULTISHOT out. */
+ * there together with the last bytes (liburing issue 1549; seen on 6.18 without DEFER_TASKRUN,
+ * never over TCP). Whoever receives from one leaves WEIR__OP_MULTISHOT out. */
 static void fill_recv(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_RECV;

@@ -121,7 +121,8 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
     if (overflowed(uring))
         uring->counters.overflows++;
     if (to_submit > 0 || visible == 0 || overflowed(uring)) {
-        /* Quiet sends that could not settle wait for completions that overflowed, not for new ones. */
+        /* Quiet sends that could not settle wait for completions that overflowed, not for new ones.
+         */
         int may_block = visible == 0 && delivered == 0 && deadline_ns != 0 && !uring->hurry &&
                         !uring->settling.head;
         uring->hurry = 0;

@@ -1,4 +1,5 @@
-/* Receiving when buffers are short. Mirrors uring/bufring.c, and its absence (recv into the pool). */
+/* Receiving when buffers are short. Mirrors uring/bufring.c, and its absence (recv into the pool).
+ */
 #include "harness.h"
 
 #include <sys/uio.h>
@@ -14,12 +15,11 @@ static struct fixture fixture;
 
 static void open_with_bufs(const struct tier *tier, uint32_t bufs, uint32_t ring_bufs)
 {
-    fixture_open(&fixture,
-                 (struct fixture_options){.engine = {.features_off = tier->off,
-                                                     .features_on = tier->on,
-                                                     .ring_bufs = ring_bufs},
-                                          .bufs = bufs,
-                                          .buf_bytes = 128});
+    fixture_open(&fixture, (struct fixture_options){.engine = {.features_off = tier->off,
+                                                               .features_on = tier->on,
+                                                               .ring_bufs = ring_bufs},
+                                                    .bufs = bufs,
+                                                    .buf_bytes = 128});
 }
 
 /* Keeps every buffer it is lent until told to let go. */

@@ -40,7 +40,11 @@ static void take_bytes(struct recorded *recorded)
     struct weir__op *op = &recorded->op;
     cr_assert_not_null(op->buf);
     cr_assert_eq(op->buf->len, (uint32_t)op->res);
-    recorded->bytes = realloc(recorded->bytes, recorded->bytes_count + op->buf->len);
+    size_t needed = recorded->bytes_count + op->buf->len;
+    if (needed > recorded->bytes_room) {
+        recorded->bytes_room = 2 * needed;
+        recorded->bytes = realloc(recorded->bytes, recorded->bytes_room);
+    }
     memcpy(recorded->bytes + recorded->bytes_count, op->buf->data, op->buf->len);
     recorded->bytes_count += op->buf->len;
     if (!recorded->keep)

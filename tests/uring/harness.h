@@ -29,8 +29,8 @@ struct recorded {
     int32_t last; /* res of the last one */
     int32_t results[RECORDS];
     uint8_t *bytes; /* RECV: what was received, in order */
-    size_t bytes_count;
-    bool keep;  /* RECV: buffers stay lent */
+    size_t bytes_count, bytes_room;
+    bool keep;                  /* RECV: buffers stay lent */
     struct recorded *next_live; /* of all not forgotten: reachable where a test ends early */
     bool rearm; /* submit again when ended by anything but EOF, an error or a cancel */
 };
@@ -39,7 +39,7 @@ struct fixture {
     struct weir__engine *engine;
     struct weir__buf_pool pool;
     struct weir__engine_env env;
-    struct weir__op *called;  /* CALL ops given to the helper threads that we play */
+    struct weir__op *called;           /* CALL ops given to the helper threads that we play */
     struct recorded *starved[RECORDS]; /* want to be armed again once a buffer is back */
     int starved_count;
 };

@@ -176,7 +176,7 @@ EVERY_TIER(a_completion_of_an_earlier_life_of_the_op_is_dropped_and_counted)
  * a byte now and then. */
 EVERY_TIER(a_loud_peer_delays_a_quiet_one_by_a_bounded_number_of_completions)
 {
-    enum { QUIET = 8, ROUNDS = 10, LOUD_BYTES = 60000, BUF_BYTES = 64, BOUND = 200 };
+    enum { QUIET = 8, ROUNDS = 4, LOUD_BYTES = 60000, BUF_BYTES = 64, BOUND = 200 };
     int loud[2], fds[QUIET][2];
     struct recorded *recvs[QUIET];
     static uint8_t noise[LOUD_BYTES];

@@ -187,8 +187,7 @@ Test(wait, a_queue_that_cannot_be_flushed_is_busy_and_keeps_cancels)
 {
     enum { SQ = 4 };
     struct recorded *held[SQ];
-    fixture_open(&fixture,
-                 (struct fixture_options){.tuning = {.sq_entries = SQ, .cq_entries = 8}});
+    fixture_open(&fixture, (struct fixture_options){.tuning = {.sq_entries = SQ, .cq_entries = 8}});
     pair(fds);
     seccomp_fail(__NR_io_uring_enter, EAGAIN, 1, UINT32_MAX);
     for (int i = 0; i < SQ; i++) {
