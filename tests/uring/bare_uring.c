@@ -55,6 +55,8 @@ static void start(void)
     while (!server.ready)
         pthread_cond_wait(&server.is_ready, &server.lock);
     pthread_mutex_unlock(&server.lock);
+    if (server.answer < 0 && getenv("WEIR_TEST_MAY_SKIP"))
+        cr_skip_test("%s", server.why);
     cr_assert_eq(server.answer, 0, "%s", server.why);
     cr_assert(strstr(server.granted, "multishot_recv"));
 }
