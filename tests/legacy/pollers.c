@@ -238,7 +238,7 @@ ENGINE_TEST(a_duplicate_of_a_closed_descriptor_neither_spins_nor_reaches_its_suc
     rig_until(&rig, &second.dones, 1);
     rig_until(&rig, &bystander.dones, 1);
     cr_assert(eq(int, rig.ops->wake(rig.engine), 0));
-    cr_assert(eq(int, rig.ops->wait(rig.engine, WEIR__FOREVER), 0));
+    cr_assert(eq(int, rig_wait(&rig), 0));
     task_cancel(&second);
     task_cancel(&bystander);
     rig_turns(&rig, 1);

@@ -186,6 +186,14 @@ void rig_until_bytes(struct rig *rig, const uint64_t *value, uint64_t least)
     }
 }
 
+int rig_wait(struct rig *rig)
+{
+    uint64_t limit_ns = rig_now_ns() + RIG_LIMIT_S * 1000000000ull;
+    int n = rig->ops->wait(rig->engine, limit_ns);
+    cr_assert(lt(u64, rig_now_ns(), limit_ns), "the wait blocked");
+    return n;
+}
+
 int rig_turns(struct rig *rig, int times)
 {
     int completions = 0;

@@ -84,6 +84,8 @@ void task_put_kept(struct task *task);
 /* Waits until `*value` is at least `least`; fails the test after RIG_LIMIT_S. */
 void rig_until(struct rig *rig, const int *value, int least);
 void rig_until_bytes(struct rig *rig, const uint64_t *value, uint64_t least);
+/* A wait as if for ever: fails the test where it does not end by itself. */
+int rig_wait(struct rig *rig);
 /* A wait that does not block, `times` times. */
 int rig_turns(struct rig *rig, int times);
 struct weir__engine_counters rig_counters(struct rig *rig);
