@@ -230,7 +230,8 @@ static void say_and_exit(int signal, siginfo_t *info, void *context)
 static void fault_in_the_first_page(void *arg)
 {
     (void)arg;
-    *(volatile int *)(uintptr_t)FAULT_AT = 1;
+    static volatile uintptr_t at = FAULT_AT; /* the compiler is not to know */
+    *(volatile int *)at = 1;
 }
 
 static void chained(void *arg)

@@ -35,7 +35,7 @@ READINESS_EXEMPT = {
 MASKS_ONLY = {"core", "uring"}
 
 # Test folders that mirror no source folder: what they test is the whole.
-WHOLE = {"conformance", "style", "embed", "standin"}
+WHOLE = {"conformance", "style", "embed", "standin", "micro"}
 
 
 class Tree:

@@ -60,7 +60,7 @@ __attribute__((format(printf, 5, 6))) void standin_fail(bool fatal, const char *
                                                         const char *what, const char *format, ...);
 __attribute__((noreturn, format(printf, 1, 2))) void standin_skip(const char *format, ...);
 
-/* ---- running: what a suite with a main() of its own calls ------------------------------------- */
+/* ---- running: what a suite with a main() of its own calls ------------------------------------ */
 
 struct criterion_test_set;
 
@@ -74,7 +74,7 @@ int criterion_handle_args(int count, char **arguments, bool handle_unknown);
 int criterion_run_all_tests(struct criterion_test_set *set);
 void criterion_finalize(struct criterion_test_set *set);
 
-/* ---- defining tests --------------------------------------------------------------------------- */
+/* ---- defining tests -------------------------------------------------------------------------- */
 
 #define STANDIN_ADD(Suite, Name)                                                                   \
     __attribute__((constructor)) static void standin_add_##Suite##_##Name(void)                    \
@@ -101,7 +101,7 @@ void criterion_finalize(struct criterion_test_set *set);
     }                                                                                              \
     struct standin_suite
 
-/* ---- assertions ------------------------------------------------------------------------------- */
+/* ---- assertions ------------------------------------------------------------------------------ */
 
 #define STANDIN_CHECK(Fatal, Condition, What, ...)                                                 \
     do {                                                                                           \
