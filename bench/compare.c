@@ -271,6 +271,12 @@ static void note_group(struct compare *compare, struct group *group, const char 
     else if (wanted != NULL && strcmp(wanted, group->reference) != 0)
         note(compare, "at %u connections %s could not run; the reference is %s instead",
              group->conns, wanted, group->reference);
+    if (group->rounds > 0 && group->rounds < STATS_SAMPLES_MIN)
+        note(
+            compare,
+            "at %u connections there was time for %u rounds; intervals and verdicts need %d: raise "
+            "--budget, or give --rounds",
+            group->conns, group->rounds, STATS_SAMPLES_MIN);
     if (twin != NULL && (twin->failed || twin->skipped)) {
         note(compare, "at %u connections the reference's second copy failed: %s", group->conns,
              twin->why);

@@ -72,7 +72,7 @@ static const struct argp_option options_table[] = {
      .key = KEY_SHAPE,
      .arg = "NAME",
      .doc = "closed: one request in flight on each connection; burst: all clients connect at once, "
-            "send --requests each and close. Default: closed"},
+            "send --requests-per-conn each and close. Default: closed"},
     {.name = "conns",
      .key = KEY_CONNS,
      .arg = "LIST",
@@ -81,7 +81,7 @@ static const struct argp_option options_table[] = {
      .key = KEY_SIZE,
      .arg = "BYTES",
      .doc = "Payload of a request, 1 to 16m. Default: 100"},
-    {.name = "requests",
+    {.name = "requests-per-conn",
      .key = KEY_REQUESTS,
      .arg = "N",
      .doc = "Requests of each client of a burst. Default: 100"},
@@ -292,7 +292,7 @@ static int parse_work(int key, char *arg, struct argp_state *state, struct compa
         options->size_bytes = (uint32_t)value;
         return 0;
     case KEY_REQUESTS:
-        read_unsigned(state, "requests", arg, 1, 1000000, &options->burst_requests);
+        read_unsigned(state, "requests-per-conn", arg, 1, 1000000, &options->burst_requests);
         return 0;
     case KEY_MAX_FRAME:
         read_count(state, "max-frame", arg, true, 1, 1u << 30, &options->frame_limit_bytes);

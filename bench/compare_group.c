@@ -17,8 +17,9 @@
 /* How long a server whose connections broke may take to be seen dead: a core dump takes its time.
  */
 #define DEATH_TIMEOUT_NS (NS_PER_S / 2)
-/* Rounds that the clock may not cut off unless the group takes this many times its share. */
-#define PATIENCE 1.5
+/* The clock may not cut off the rounds that an interval needs, unless the group takes this many
+ * times its share; and one round there is always. */
+#define PATIENCE 2
 
 static double seconds_since(uint64_t then_ns)
 {
@@ -256,7 +257,7 @@ static bool rounds_over(const struct group *group)
         return true;
     if (group->plan.rounds_fixed)
         return group->rounds >= group->plan.rounds;
-    if (spent_s < group->plan.group_s)
+    if (spent_s < group->plan.group_s || group->rounds == 0)
         return false;
     return group->rounds >= STATS_SAMPLES_MIN || spent_s > PATIENCE * group->plan.group_s;
 }

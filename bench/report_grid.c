@@ -35,14 +35,25 @@ static const enum column burst_columns[] = {
     COLUMN_CPU_RATIO, COLUMN_P50,    COLUMN_P99,     COLUMN_RSS, COLUMN_VERDICT,
 };
 
+/* One server alone has nothing to be compared with. */
+static const enum column closed_load_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS,  COLUMN_CPU,
+    COLUMN_P50,   COLUMN_P99,    COLUMN_P999, COLUMN_RSS,
+};
+static const enum column burst_load_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_ELAPSED, COLUMN_RPS,
+    COLUMN_CPU,   COLUMN_P50,    COLUMN_P99,     COLUMN_RSS,
+};
+
+#define COLUMNS(list, count) (*(count) = sizeof(list) / sizeof((list)[0]), (list))
+
 static const enum column *columns_of(const struct report *report, size_t *count)
 {
-    if (strcmp(report->shape, "burst") == 0) {
-        *count = sizeof burst_columns / sizeof burst_columns[0];
-        return burst_columns;
-    }
-    *count = sizeof closed_columns / sizeof closed_columns[0];
-    return closed_columns;
+    bool burst = strcmp(report->shape, "burst") == 0;
+
+    if (strcmp(report->tool, "load") == 0)
+        return burst ? COLUMNS(burst_load_columns, count) : COLUMNS(closed_load_columns, count);
+    return burst ? COLUMNS(burst_columns, count) : COLUMNS(closed_columns, count);
 }
 
 /* 171203.4 becomes "171,203". */

@@ -84,7 +84,6 @@ static size_t terminal_columns(FILE *out)
 static void lay_out(struct layout *layout, const struct grid *grid, size_t columns)
 {
     layout->grid = grid;
-    layout->last = grid->column_count - 1; /* the verdict, which is never left out */
     for (size_t column = 0; column < grid->column_count; column++) {
         layout->shown[column] = true;
         layout->widths[column] = width_of(grid->headers[column]);
@@ -95,6 +94,10 @@ static void lay_out(struct layout *layout, const struct grid *grid, size_t colum
         }
     }
     fit(layout, columns);
+    for (size_t i = 0; i < grid->column_count; i++) {
+        if (layout->shown[i])
+            layout->last = i;
+    }
 }
 
 static const char *verdict_colour(const struct grid_row *row)
@@ -226,11 +229,13 @@ void weir__report_table(FILE *out, const struct report *report, bool colour)
         put_row(&style, &layout, &grid.rows[i]);
     }
     put_line(&style, &layout);
-    fputs("* best of its column, or no worse than the best beyond noise; ± the farther end of the "
-          "95 % interval\n",
-          out);
-    if (strcmp(report->shape, "burst") == 0)
-        put_burst_matrix(&style, report);
+    if (strcmp(report->tool, "compare") == 0) {
+        fputs("* best of its column, or no worse than the best beyond noise; ± the farther end of "
+              "the 95 % interval\n",
+              out);
+        if (strcmp(report->shape, "burst") == 0)
+            put_burst_matrix(&style, report);
+    }
     fputc('\n', out);
     weir__footer_walk(report, put_footer_line, &style);
     weir__grid_deinit(&grid);

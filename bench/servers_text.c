@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define OUR_NAME "weir-bench serve: "
+
 void weir__server_last_words(const struct server *server, char *text, size_t bytes)
 {
     char tail[4096];
@@ -30,6 +32,10 @@ void weir__server_last_words(const struct server *server, char *text, size_t byt
         return;
     const char *line = memrchr(tail, '\n', (size_t)got);
     line = line != NULL ? line + 1 : tail;
+    /* A server of ours names itself first, which its row does already. */
+    size_t named = strlen(OUR_NAME);
+    if ((size_t)(tail + got - line) > named && memcmp(line, OUR_NAME, named) == 0)
+        line += named;
     size_t length = (size_t)(tail + got - line);
     if (length >= bytes)
         length = bytes - 1;

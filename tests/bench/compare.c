@@ -205,8 +205,9 @@ Test(compare, the_json_has_every_field_that_is_promised)
 
 Test(compare, a_burst_has_elapsed_milliseconds)
 {
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), "--shape", "burst", "--requests",
-                        "5", "--rounds", "8", "--conns", "3,6", "--json", json_path, NULL),
+    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), "--shape", "burst",
+                        "--requests-per-conn", "5", "--rounds", "8", "--conns", "3,6", "--json",
+                        json_path, NULL),
                 0);
     json_t *document = load_json();
     json_t *cell;
