@@ -8,8 +8,6 @@
  */
 #include "internal.h"
 
-#include "switch.h"
-
 #include <errno.h>
 #include <string.h>
 
@@ -34,7 +32,7 @@ static __attribute__((noinline)) void check_canary(const struct weir_coro *co)
 
 static inline void check_stack(const struct weir_coro *co)
 {
-    if (weir__unlikely(co->canary_low != NULL))
+    if (weir__unlikely(weir__thread.canaries != 0) && co->canary_low != NULL)
         check_canary(co);
 }
 
@@ -66,9 +64,11 @@ static inline void take_back(struct weir_coro *co)
 
 /* What call_deep changes of a coroutine, to be restored. Lies on the stack that was left. */
 struct surface {
+    struct weir__context context;
     struct weir__hooks hooks;
     char *low;
     char *canary_low;
+    struct weir_coro *below; /* what it had borrowed already, when calls nest */
 };
 
 /* Back from the stack `co` borrowed last to the one below. */
@@ -79,31 +79,36 @@ static void surface_from(struct weir_coro *co)
     co->hooks = surface->hooks;
     co->low = surface->low;
     co->canary_low = surface->canary_low;
-    co->deep = deep->resumer;
+    co->deep = surface->below;
     deep->borrowed = false;
     deep->stacks->pool->borrowed--;
     take_back(deep);
 }
 
-/* Runs on the new stack; its frame is the outermost of a coroutine but for the entry in assembly.
- */
-static void run(void *arg)
+/* The entry where hooks have to know of the arrival; elsewhere `fn` itself is. */
+static void enter(void *arg)
 {
     struct weir_coro *co = arg;
     weir__hooks_arrive(&co->hooks);
     co->fn(co->arg);
+}
 
+static _Noreturn void exit_deep(struct weir_coro *co);
+
+_Noreturn void weir__coro_exit(void)
+{
+    struct weir__thread *t = &weir__thread;
+    struct weir_coro *co = t->current;
     check_stack(co);
-    assert(weir__thread.current == co);
-    struct weir_coro *resumer = co->resumer;
-    void *resumer_sp = co->resumer_sp;
-    weir__thread.current = resumer;
+    if (weir__unlikely(co->deep != NULL))
+        exit_deep(co);
     if (weir__unlikely(co->keep))
         co->fn = NULL;
     else
         take_back(co);
-    weir__hooks_leave(&co->hooks, hooks_of(resumer), true);
-    weir__switch_last(resumer_sp, NULL);
+    t->current = NULL;
+    weir__hooks_leave(&co->hooks, hooks_of(t->resumer), true);
+    weir__switch_last(NULL, t->resumer_context);
 }
 
 static inline int start(struct weir__stacks *s, struct weir_coro **out, weir_coro_fn *fn, void *arg,
@@ -113,7 +118,7 @@ static inline int start(struct weir__stacks *s, struct weir_coro **out, weir_cor
     int rc = lend(s, &co);
     if (weir__unlikely(rc < 0))
         return rc;
-    assert(fn != NULL && co->fn == NULL && co->sp == NULL);
+    assert(fn != NULL && co->fn == NULL && co->context.sp == NULL);
     s->created++;
     co->fn = fn;
     co->arg = arg;
@@ -122,8 +127,12 @@ static inline int start(struct weir__stacks *s, struct weir_coro **out, weir_cor
     co->place = place;
     co->deep = NULL;
     co->keep = false;
-    weir__hooks_begin(&co->hooks, co->low, (size_t)((char *)co - co->low));
-    co->sp = weir__switch_prepare(co->low, co, run, co);
+    if (WEIR__HOOKS_EMPTY) {
+        weir__switch_prepare(&co->context, co->low, co, fn, arg);
+    } else {
+        weir__hooks_begin(&co->hooks, co->low, (size_t)((char *)co - co->low));
+        weir__switch_prepare(&co->context, co->low, co, enter, co);
+    }
     *out = co;
     return 0;
 }
@@ -151,31 +160,47 @@ void weir_coro_keep(struct weir_coro *co)
 void weir_coro_free(struct weir_coro *co)
 {
     bool kept_and_done = co->keep && co->fn == NULL;
-    assert(co->sp != NULL || kept_and_done);
+    assert(co->context.sp != NULL || kept_and_done);
     weir__hooks_end(&co->hooks);
     while (co->deep != NULL) { /* it was suspended on stacks it borrowed */
         surface_from(co);
         weir__hooks_end(&co->hooks);
     }
-    co->sp = NULL;
+    co->context.sp = NULL;
     co->keep = false;
     take_back(co);
 }
 
 /* --- switching ------------------------------------------------------------------------------- */
 
+/* A coroutine resumes another. What a yield finds in the thread is put back afterwards, so that
+ * the plain resume has nothing to remember. */
+static __attribute__((noinline)) void *resume_nested(struct weir_coro *co, void *value)
+{
+    struct weir__thread *t = &weir__thread;
+    struct weir_coro *self = t->current, *resumer = t->resumer;
+    void *resumer_context = t->resumer_context;
+    t->current = co;
+    t->resumer = self;
+    weir__hooks_leave(&self->hooks, &co->hooks, false);
+    void *got = weir__switch_in(&co->context, value, &t->resumer_context);
+    weir__hooks_arrive(&self->hooks);
+    t->current = self;
+    t->resumer = resumer;
+    t->resumer_context = resumer_context;
+    return got;
+}
+
 void *weir_coro_resume(struct weir_coro *co, void *value)
 {
     struct weir__thread *t = &weir__thread;
-    struct weir_coro *self = t->current;
-    void *sp = co->sp;
-    assert(sp != NULL);
-    co->sp = NULL;
-    co->resumer = self;
+    assert(co->context.sp != NULL);
+    if (weir__unlikely(t->current != NULL))
+        return resume_nested(co, value);
     t->current = co;
-    weir__hooks_leave(hooks_of(self), &co->hooks, false);
-    void *got = weir__switch(&co->resumer_sp, sp, value);
-    weir__hooks_arrive(hooks_of(self));
+    weir__hooks_leave(&t->root, &co->hooks, false);
+    void *got = weir__switch_in(&co->context, value, &t->resumer_context);
+    weir__hooks_arrive(&t->root);
     return got;
 }
 
@@ -185,10 +210,9 @@ void *weir_coro_yield(void *value)
     struct weir_coro *self = t->current;
     assert(self != NULL);
     check_stack(self);
-    struct weir_coro *resumer = self->resumer;
-    t->current = resumer;
-    weir__hooks_leave(&self->hooks, hooks_of(resumer), false);
-    void *got = weir__switch(&self->sp, self->resumer_sp, value);
+    t->current = NULL; /* resume_nested knows better, where there is one */
+    weir__hooks_leave(&self->hooks, hooks_of(t->resumer), false);
+    void *got = weir__switch_out(&self->context, value, t->resumer_context);
     weir__hooks_arrive(&self->hooks);
     return got;
 }
@@ -197,52 +221,51 @@ void *weir_coro_hand_over(struct weir_coro *to, void *value)
 {
     struct weir__thread *t = &weir__thread;
     struct weir_coro *self = t->current;
-    void *sp = to->sp;
-    assert(self != NULL && sp != NULL);
+    assert(self != NULL && to->context.sp != NULL);
     check_stack(self);
-    to->sp = NULL;
-    to->resumer = self->resumer;
-    to->resumer_sp = self->resumer_sp;
     t->current = to;
     weir__hooks_leave(&self->hooks, &to->hooks, false);
-    void *got = weir__switch(&self->sp, sp, value);
+    void *got = weir__switch_over(&self->context, &to->context, value);
     weir__hooks_arrive(&self->hooks);
     return got;
 }
 
 /* --- a borrowed stack ------------------------------------------------------------------------ */
 
-/* Runs on the borrowed stack, whose record serves for no more than to find it. */
-static void run_borrowed(void *arg)
+static void enter_deep(void *arg)
 {
     struct weir_coro *deep = arg;
     weir__hooks_arrive(&weir__thread.current->hooks);
     deep->fn(deep->arg);
+}
 
-    struct weir_coro *self = weir__thread.current;
-    struct surface *surface = deep->data;
-    assert(self->deep == deep);
-    check_stack(self);
-    weir__hooks_leave(&self->hooks, &surface->hooks, true);
-    weir__switch_last(deep->resumer_sp, NULL);
+static _Noreturn void exit_deep(struct weir_coro *co)
+{
+    struct surface *surface = co->deep->data;
+    weir__hooks_leave(&co->hooks, &surface->hooks, true);
+    weir__switch_to(&surface->context, NULL);
 }
 
 /* The running coroutine stays who it is and may yield from down there: only its bounds, canary
- * and hooks are those of the borrowed stack meanwhile. deep->resumer links nested borrowings. */
+ * and hooks are those of the borrowed stack meanwhile. */
 static void dive(struct weir_coro *self, struct weir_coro *deep)
 {
-    struct surface surface = {self->hooks, self->low, self->canary_low};
+    struct surface surface = {
+        .hooks = self->hooks,
+        .low = self->low,
+        .canary_low = self->canary_low,
+        .below = self->deep,
+    };
     deep->data = &surface;
-    deep->resumer = self->deep;
     deep->borrowed = true;
     deep->stacks->pool->borrowed++;
     self->deep = deep;
     self->low = deep->low;
     self->canary_low = deep->canary_low;
     weir__hooks_begin(&self->hooks, deep->low, (size_t)((char *)deep - deep->low));
-    void *sp = weir__switch_prepare(deep->low, deep, run_borrowed, deep);
+    weir__switch_prepare(&deep->context, deep->low, deep, enter_deep, deep);
     weir__hooks_leave(&surface.hooks, &self->hooks, false);
-    weir__switch(&deep->resumer_sp, sp, NULL);
+    weir__switch_over(&surface.context, &deep->context, NULL);
     weir__hooks_arrive(&surface.hooks);
     surface_from(self);
 }
@@ -279,7 +302,7 @@ enum weir_coro_status weir_coro_status(const struct weir_coro *co)
 {
     if (co->fn == NULL)
         return WEIR_CORO_DONE;
-    if (co->sp != NULL)
+    if (co->context.sp != NULL)
         return WEIR_CORO_SUSPENDED;
     return co == weir__thread.current ? WEIR_CORO_RUNNING : WEIR_CORO_RESUMING;
 }
@@ -315,5 +338,4 @@ void weir_coro_prefetch(const struct weir_coro *co)
     __builtin_prefetch(record, 1);
     __builtin_prefetch(record - WEIR__CACHE_LINE, 1);
     __builtin_prefetch(record - 2 * WEIR__CACHE_LINE, 1);
-    __builtin_prefetch(record - 3 * WEIR__CACHE_LINE, 1);
 }

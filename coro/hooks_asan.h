@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define WEIR__HOOKS_EMPTY       0
 #define WEIR__HOOKS_END         0 /* nobody but its owner can destroy a fake stack: it is lost */
 #define WEIR__HOOKS_STACK_SCALE 4
 

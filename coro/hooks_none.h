@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Whether they all do nothing. */
+#define WEIR__HOOKS_EMPTY 1
 /* Whether weir__hooks_end has to be called for what a pool drops. */
 #define WEIR__HOOKS_END 0
 /* How much deeper than plain code instrumented code goes. */

@@ -14,12 +14,12 @@
 
 #include "weir/coro.h"
 
+#include "switch.h"
 #include "trim.h"
 #include WEIR_CORO_HOOKS
 #include WEIR_CORO_VALGRIND
 
 #include <assert.h>
-#include <stdalign.h>
 
 #define WEIR__CACHE_LINE   64
 #define WEIR__CANARY       UINT64_C(0x7765697263616e61)
@@ -29,26 +29,29 @@
 #define weir__unlikely(x) __builtin_expect(!!(x), 0)
 
 /*
- * All zero (what a released stack reads as) means done. A coroutine is suspended exactly when
- * `sp` is set, and has not ended exactly when `fn` is set.
+ * All zero (what a released stack reads as) means done. A coroutine is suspended exactly when its
+ * context has an `sp`, and has not ended exactly when `fn` is set.
+ *
+ * A record starts a cache line. A resume and a yield touch that one, and of the stack the lines
+ * that the coroutine's own frames are on, which begin right below.
  */
 struct weir_coro {
-    /* One cache line for a resume and a yield. */
-    alignas(WEIR__CACHE_LINE) void *sp; /* its context while suspended, else NULL */
-    void *resumer_sp;                   /* the context to go to on yield */
-    struct weir_coro *resumer;          /* whose context that is; NULL: not a coroutine's */
-    char *canary_low;                   /* lowest byte of a stack of the canary tier, else NULL */
+    struct weir__context context;
     void *data;
+
+    /* A line for its beginning and its end. */
     weir_coro_fn *fn;
     void *arg;
     struct weir__stacks *stacks;
-
-    char *low; /* lowest usable byte */
     const char *name;
     const char *place;
     struct weir_coro *deep; /* the larger stack it borrows at present, or NULL */
     bool keep;              /* not to be taken back when it returns */
     bool borrowed;          /* no coroutine: a stack lent by weir_coro_call_deep */
+
+    /* Read where something is wrong, or might be. */
+    char *low;        /* lowest usable byte */
+    char *canary_low; /* lowest byte of a stack of the canary tier, else NULL */
     struct weir__hooks hooks;
 };
 
@@ -107,8 +110,11 @@ struct weir_coro_pool {
 
 /* What a thread knows of its coroutines. */
 struct weir__thread {
-    struct weir_coro *current;
-    struct weir__hooks root; /* of the stack that is not a coroutine's */
+    struct weir_coro *current; /* the running one; NULL on the thread's own stack */
+    void *resumer_context;     /* what it will yield to */
+    struct weir_coro *resumer; /* whose context that is; NULL: the thread's own stack's */
+    size_t canaries;           /* stacks of the canary tier in this thread's pools */
+    struct weir__hooks root;   /* of the stack that is not a coroutine's */
     struct weir_coro_pool *pools;
     void *signal_stack; /* ours, or NULL where the thread had its own */
     size_t signal_stack_bytes;

@@ -5,8 +5,6 @@
  */
 #include "internal.h"
 
-#include "switch.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +17,10 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
-static_assert(offsetof(struct weir_coro, low) == WEIR__CACHE_LINE,
-              "a resume and a yield touch one line of the record");
-static_assert(sizeof(struct weir_coro) % 16 == 0, "the record is the top of a stack");
+static_assert(offsetof(struct weir_coro, context) == 0, "a switch finds the context by the record");
+static_assert(offsetof(struct weir_coro, fn) == WEIR__CACHE_LINE,
+              "a switch touches one line of it");
+static_assert(offsetof(struct weir_coro, low) <= 2 * WEIR__CACHE_LINE, "and a life two");
 
 #define FIRST_SLAB_BYTES ((size_t)64 << 20) /* about; of address space */
 #define FIRST_SLAB_LEAST 16                 /* slots, however large */
@@ -78,13 +77,13 @@ static int add_slab(struct weir__stacks *s)
 }
 
 /* The record of slot `i`. Neighbours differ in colour, so that their tops do not compete for the
- * same few sets of the first-level cache, to which every page looks the same. */
+ * same few sets of the first-level cache, which tells pages apart by nothing but their insides. */
 static struct weir_coro *record_of(const struct weir__stacks *s, const struct weir__slab *slab,
                                    size_t i)
 {
     size_t colour = i % s->pool->options.colours * WEIR__CACHE_LINE;
-    char *end = slab->base + (i + 1) * s->slot_bytes;
-    return (struct weir_coro *)(void *)(end - colour - sizeof(struct weir_coro));
+    uintptr_t end = (uintptr_t)slab->base + (i + 1) * s->slot_bytes - colour;
+    return (struct weir_coro *)((end - sizeof(struct weir_coro)) & -(uintptr_t)WEIR__CACHE_LINE);
 }
 
 /* Fills what outlives a coroutine and not a release. */
@@ -118,6 +117,7 @@ static int carve(struct weir__stacks *s, struct weir_coro **co)
     weir__valgrind_carved(&slab->valgrind, slab->slots, slab->carved, low, (char *)*co);
     if (tier == WEIR_CORO_GUARD_CANARY && slab->canary_from > slab->carved)
         slab->canary_from = slab->carved;
+    weir__thread.canaries += tier == WEIR_CORO_GUARD_CANARY;
     slab->carved++;
     s->n_carved++;
     s->guards[tier]++;
@@ -308,6 +308,7 @@ static void free_stacks(struct weir__stacks *s)
         weir__valgrind_gone(&s->slabs[i].valgrind, s->slabs[i].carved);
         munmap(s->slabs[i].base, s->slabs[i].slots * s->slot_bytes);
     }
+    weir__thread.canaries -= s->guards[WEIR_CORO_GUARD_CANARY];
     weir__guard_forget(s->guards[WEIR_CORO_GUARD_MPROTECT]);
     weir__trim_deinit(&s->trim);
     free(s->spare);
@@ -329,6 +330,7 @@ void weir_coro_pool_free(struct weir_coro_pool *pool)
         *at = pool->next;
         weir__overflow_unwatch();
     }
+    assert(pool->thread == &weir__thread);
     if (WEIR__HOOKS_END)
         (void)weir_coro_pool_each(pool, end_hooks, NULL);
     for (unsigned i = 0; i < WEIR__SIZES_MAX; i++)

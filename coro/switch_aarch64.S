@@ -10,27 +10,24 @@
     .arch armv8-a
     .text
 
-#define FRAME 160 /* x19..x28 at 0, x29 x30 at 80, d8..d15 at 96 */
+#define FRAME   160 /* x19..x28 at 0, x29 x30 at 80, d8..d15 at 96 */
 
-    .macro restore_registers
-    ldp     x19, x20, [sp, 0]
-    ldp     x21, x22, [sp, 16]
-    ldp     x23, x24, [sp, 32]
-    ldp     x25, x26, [sp, 48]
-    ldp     x27, x28, [sp, 64]
-    ldp     x29, x30, [sp, 80]
-    ldp     d8, d9, [sp, 96]
-    ldp     d10, d11, [sp, 112]
-    ldp     d12, d13, [sp, 128]
-    ldp     d14, d15, [sp, 144]
-    add     sp, sp, FRAME
-    .cfi_adjust_cfa_offset -FRAME
-    .irp reg, x19, x20, x21, x22, x23, x24, x25, x26, x27, x28, x29, x30
-    .cfi_restore \reg
-    .endr
+    .macro function name
+    .p2align 5
+    .globl  \name
+    .hidden \name
+    .type   \name, %function
+\name:
+    .cfi_startproc
+    hint    34 /* bti c */
     .endm
 
-    /* Where a frame of ours holds the caller's registers, from sp. */
+    .macro end name
+    .cfi_endproc
+    .size   \name, . - \name
+    .endm
+
+    /* Where a frame holds the caller's registers, from sp. */
     .macro describe_frame
     .cfi_rel_offset x19, 0
     .cfi_rel_offset x20, 8
@@ -46,14 +43,7 @@
     .cfi_rel_offset x30, 88
     .endm
 
-/* void *weir__switch(void **save, void *load, void *value) */
-    .p2align 5
-    .globl  weir__switch
-    .hidden weir__switch
-    .type   weir__switch, %function
-weir__switch:
-    .cfi_startproc
-    hint    34 /* bti c */
+    .macro push_frame
     sub     sp, sp, FRAME
     .cfi_adjust_cfa_offset FRAME
     stp     x19, x20, [sp, 0]
@@ -67,67 +57,107 @@ weir__switch:
     stp     d12, d13, [sp, 128]
     stp     d14, d15, [sp, 144]
     describe_frame
-    mov     x9, sp
-    str     x9, [x0]
-    /* From here on another stack with the same layout: the CFI above holds for both. */
-    mov     sp, x1
-    mov     x0, x2
-    restore_registers
-    ret
-    .cfi_endproc
-    .size   weir__switch, . - weir__switch
+    .endm
 
-/* _Noreturn void weir__switch_last(void *load, void *value) */
-    .p2align 5
-    .globl  weir__switch_last
-    .hidden weir__switch_last
-    .type   weir__switch_last, %function
-weir__switch_last:
-    .cfi_startproc
-    hint    34 /* bti c */
-    mov     sp, x0
+    /* Returns from the frame at sp. The CFI of one frame is that of every other. */
+    .macro return_to_frame
+    ldp     x19, x20, [sp, 0]
+    ldp     x21, x22, [sp, 16]
+    ldp     x23, x24, [sp, 32]
+    ldp     x25, x26, [sp, 48]
+    ldp     x27, x28, [sp, 64]
+    ldp     x29, x30, [sp, 80]
+    ldp     d8, d9, [sp, 96]
+    ldp     d10, d11, [sp, 112]
+    ldp     d12, d13, [sp, 128]
+    ldp     d14, d15, [sp, 144]
+    add     sp, sp, FRAME
+    .cfi_adjust_cfa_offset -FRAME
+    .irp reg, x19, x20, x21, x22, x23, x24, x25, x26, x27, x28, x29, x30
+    .cfi_restore \reg
+    .endr
+    ret
+    .endm
+
+    /* Continues the context in \from. */
+    .macro continue_context from
+    ldr     x9, [\from]
+    mov     sp, x9
     .cfi_def_cfa sp, FRAME
     describe_frame
-    mov     x0, x1
-    restore_registers
-    ret
-    .cfi_endproc
-    .size   weir__switch_last, . - weir__switch_last
+    str     xzr, [\from]
+    return_to_frame
+    .endm
 
-/*
- * void *weir__switch_prepare(void *low, void *top, void (*entry)(void *), void *arg)
- * The frame weir__switch restores: x19 carries `entry`, x20 `arg`; the others may hold anything.
- */
-    .p2align 5
-    .globl  weir__switch_prepare
-    .hidden weir__switch_prepare
-    .type   weir__switch_prepare, %function
-weir__switch_prepare:
-    .cfi_startproc
-    hint    34 /* bti c */
-    sub     x0, x1, FRAME
-    stp     x2, x3, [x0, 0]
-    adr     x9, weir__coro_start
-    str     x9, [x0, 88]
+    /* Continues what switch_in pushed at \at. */
+    .macro continue_resumer at
+    mov     sp, \at
+    .cfi_def_cfa sp, FRAME
+    describe_frame
+    return_to_frame
+    .endm
+
+/* void *weir__switch_in(struct weir__context *to, void *value, void **resumer) */
+function weir__switch_in
+    push_frame
+    mov     x9, sp
+    str     x9, [x2]
+    mov     x12, x0
+    mov     x0, x1
+    continue_context x12
+end weir__switch_in
+
+/* void *weir__switch_out(struct weir__context *from, void *value, void *resumer) */
+function weir__switch_out
+    push_frame
+    mov     x9, sp
+    str     x9, [x0]
+    mov     x0, x1
+    continue_resumer x2
+end weir__switch_out
+
+/* _Noreturn void weir__switch_last(void *value, void *resumer) */
+function weir__switch_last
+    continue_resumer x1
+end weir__switch_last
+
+/* void *weir__switch_over(struct weir__context *from, struct weir__context *to, void *value) */
+function weir__switch_over
+    push_frame
+    mov     x9, sp
+    str     x9, [x0]
+    mov     x0, x2
+    continue_context x1
+end weir__switch_over
+
+/* _Noreturn void weir__switch_to(struct weir__context *to, void *value) */
+function weir__switch_to
+    mov     x12, x0
+    mov     x0, x1
+    continue_context x12
+end weir__switch_to
+
+/* void weir__switch_prepare(struct weir__context *context, void *low, void *top,
+ *                           void (*entry)(void *arg), void *arg) */
+function weir__switch_prepare
+    sub     x9, x2, FRAME
+    stp     x3, x4, [x9, 0]
+    adr     x10, weir__coro_start
+    str     x10, [x9, 88]
+    str     x9, [x0]
     ret
-    .cfi_endproc
-    .size   weir__switch_prepare, . - weir__switch_prepare
+end weir__switch_prepare
 
 /* The outermost frame of every coroutine: an unwinder stops here, by x30 and by a zero x29. */
-    .p2align 4
-    .globl  weir__coro_start
-    .hidden weir__coro_start
-    .type   weir__coro_start, %function
-weir__coro_start:
-    .cfi_startproc
+function weir__coro_start
     .cfi_undefined x30
     mov     x29, 0
     mov     x30, 0
     mov     x0, x20
     blr     x19
+    bl      weir__coro_exit
     brk     1
-    .cfi_endproc
-    .size   weir__coro_start, . - weir__coro_start
+end weir__coro_start
 
 /* const size_t weir__switch_stack_bytes: a frame of registers is not worth counting. */
     .section .rodata

@@ -13,8 +13,8 @@
 #include <string.h>
 #include <ucontext.h>
 
-/* What an sp points at. */
-struct context {
+/* What an sp, or a resumer, points at. */
+struct saved {
     ucontext_t registers;
     void *value; /* what the switch into it returns */
     void (*entry)(void *arg);
@@ -22,40 +22,75 @@ struct context {
 };
 
 /* One at the top for the start, one in the deepest frame. */
-const size_t weir__switch_stack_bytes = 2 * sizeof(struct context);
+const size_t weir__switch_stack_bytes = 2 * sizeof(struct saved);
 
-void *weir__switch(void **save, void *load, void *value)
+static void *swap(struct saved *from, struct saved *to, void *value)
 {
-    struct context self;
-    struct context *to = load;
     to->value = value;
-    *save = &self;
-    int rc = swapcontext(&self.registers, &to->registers);
+    int rc = swapcontext(&from->registers, &to->registers);
     assert(rc == 0);
     (void)rc;
-    return self.value;
+    return from->value;
 }
 
-_Noreturn void weir__switch_last(void *load, void *value)
+static _Noreturn void set(struct saved *to, void *value)
 {
-    struct context *to = load;
     to->value = value;
     setcontext(&to->registers);
     abort();
 }
 
+static struct saved *take(struct weir__context *context)
+{
+    struct saved *saved = context->sp;
+    context->sp = NULL;
+    return saved;
+}
+
+void *weir__switch_in(struct weir__context *to, void *value, void **resumer)
+{
+    struct saved self;
+    *resumer = &self;
+    return swap(&self, take(to), value);
+}
+
+void *weir__switch_out(struct weir__context *from, void *value, void *resumer)
+{
+    struct saved self;
+    from->sp = &self;
+    return swap(&self, resumer, value);
+}
+
+_Noreturn void weir__switch_last(void *value, void *resumer)
+{
+    set(resumer, value);
+}
+
+void *weir__switch_over(struct weir__context *from, struct weir__context *to, void *value)
+{
+    struct saved self;
+    from->sp = &self;
+    return swap(&self, take(to), value);
+}
+
+_Noreturn void weir__switch_to(struct weir__context *to, void *value)
+{
+    set(take(to), value);
+}
+
 /* makecontext passes ints only: the pointer travels in two halves. */
 static void start(unsigned high, unsigned low)
 {
-    struct context *self = (struct context *)(((uintptr_t)high << 16 << 16) | low);
+    struct saved *self = (struct saved *)(((uintptr_t)high << 16 << 16) | low);
     self->entry(self->arg);
-    abort();
+    weir__coro_exit();
 }
 
-void *weir__switch_prepare(void *low, void *top, void (*entry)(void *arg), void *arg)
+void weir__switch_prepare(struct weir__context *context, void *low, void *top,
+                          void (*entry)(void *arg), void *arg)
 {
-    uintptr_t at = ((uintptr_t)top - sizeof(struct context)) & ~(uintptr_t)63;
-    struct context *self = (struct context *)at;
+    uintptr_t at = ((uintptr_t)top - sizeof(struct saved)) & ~(uintptr_t)63;
+    struct saved *self = (struct saved *)at;
     int rc = getcontext(&self->registers);
     assert(rc == 0);
     (void)rc;
@@ -66,5 +101,5 @@ void *weir__switch_prepare(void *low, void *top, void (*entry)(void *arg), void 
     self->registers.uc_link = NULL;
     makecontext(&self->registers, (void (*)(void))start, 2, (unsigned)(at >> 16 >> 16),
                 (unsigned)at);
-    return self;
+    context->sp = self;
 }

@@ -9,139 +9,160 @@
  */
     .text
 
-/* void *weir__switch(void **save, void *load, void *value) */
+/* struct weir__context */
+#define SP  0 /* which points at the return address */
+#define RBX 8
+#define RBP 16
+#define R12 24
+#define R13 32
+#define R14 40
+#define R15 48
+
+    .macro function name
     .p2align 5
-    .globl  weir__switch
-    .hidden weir__switch
-    .type   weir__switch, @function
-weir__switch:
+    .globl  \name
+    .hidden \name
+    .type   \name, @function
+\name:
     .cfi_startproc
     endbr64
-    pushq   %rbp
+    .endm
+
+    .macro end name
+    .cfi_endproc
+    .size   \name, . - \name
+    .endm
+
+    .macro push_register name
+    pushq   \name
     .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbp, 0
-    pushq   %rbx
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %rbx, 0
-    pushq   %r12
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r12, 0
-    pushq   %r13
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r13, 0
-    pushq   %r14
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r14, 0
-    pushq   %r15
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset %r15, 0
-    movq    %rsp, (%rdi)
-    /* From here on another stack with the same layout: the CFI above holds for both. */
-    movq    %rsi, %rsp
-    popq    %r15
+    .cfi_rel_offset \name, 0
+    .endm
+
+    .macro pop_register name
+    popq    \name
     .cfi_adjust_cfa_offset -8
-    .cfi_restore %r15
-    popq    %r14
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r14
-    popq    %r13
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r13
-    popq    %r12
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r12
-    popq    %rbx
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %rbx
-    popq    %rbp
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %rbp
+    .cfi_restore \name
+    .endm
+
+    .macro save_context to
+    movq    %rsp, SP(\to)
+    movq    %rbx, RBX(\to)
+    movq    %rbp, RBP(\to)
+    movq    %r12, R12(\to)
+    movq    %r13, R13(\to)
+    movq    %r14, R14(\to)
+    movq    %r15, R15(\to)
+    .endm
+
+    .macro leave_to_return_address
     popq    %rcx
     .cfi_adjust_cfa_offset -8
     .cfi_register %rip, %rcx
-    movq    %rdx, %rax
     notrack jmp *%rcx
-    .cfi_endproc
-    .size   weir__switch, . - weir__switch
+    .endm
 
-/* _Noreturn void weir__switch_last(void *load, void *value) */
-    .p2align 5
-    .globl  weir__switch_last
-    .hidden weir__switch_last
-    .type   weir__switch_last, @function
-weir__switch_last:
-    .cfi_startproc
-    endbr64
-    movq    %rdi, %rsp
+    /* The stack pointer comes last: until then the CFI of the old stack holds. */
+    .macro continue_context from
+    movq    RBX(\from), %rbx
+    movq    RBP(\from), %rbp
+    movq    R12(\from), %r12
+    movq    R13(\from), %r13
+    movq    R14(\from), %r14
+    movq    R15(\from), %r15
+    movq    SP(\from), %rsp
+    .cfi_def_cfa %rsp, 8
+    .cfi_offset %rip, -8
+    .cfi_same_value %rbx
+    .cfi_same_value %rbp
+    .cfi_same_value %r12
+    .cfi_same_value %r13
+    .cfi_same_value %r14
+    .cfi_same_value %r15
+    movq    $0, SP(\from)
+    leave_to_return_address
+    .endm
+
+    /* Continues what switch_in pushed at \at. */
+    .macro continue_resumer at
+    movq    \at, %rsp
     .cfi_def_cfa %rsp, 56
-    .cfi_rel_offset %r15, 0
-    .cfi_rel_offset %r14, 8
-    .cfi_rel_offset %r13, 16
-    .cfi_rel_offset %r12, 24
-    .cfi_rel_offset %rbx, 32
-    .cfi_rel_offset %rbp, 40
-    popq    %r15
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r15
-    popq    %r14
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r14
-    popq    %r13
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r13
-    popq    %r12
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %r12
-    popq    %rbx
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %rbx
-    popq    %rbp
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore %rbp
-    popq    %rcx
-    .cfi_adjust_cfa_offset -8
-    .cfi_register %rip, %rcx
-    movq    %rsi, %rax
-    notrack jmp *%rcx
-    .cfi_endproc
-    .size   weir__switch_last, . - weir__switch_last
+    .cfi_offset %rip, -8
+    .cfi_offset %rbp, -16
+    .cfi_offset %rbx, -24
+    .cfi_offset %r12, -32
+    .cfi_offset %r13, -40
+    .cfi_offset %r14, -48
+    .cfi_offset %r15, -56
+    pop_register %r15
+    pop_register %r14
+    pop_register %r13
+    pop_register %r12
+    pop_register %rbx
+    pop_register %rbp
+    leave_to_return_address
+    .endm
 
-/*
- * void *weir__switch_prepare(void *low, void *top, void (*entry)(void *), void *arg)
- * The frame weir__switch pops: r15 r14 r13 r12 rbx rbp rip. rbx carries `entry`, r12 `arg`; the
- * others may hold anything.
- */
-    .p2align 5
-    .globl  weir__switch_prepare
-    .hidden weir__switch_prepare
-    .type   weir__switch_prepare, @function
-weir__switch_prepare:
-    .cfi_startproc
-    endbr64
-    leaq    -72(%rsi), %rax
-    movq    %rcx, 24(%rax)
-    movq    %rdx, 32(%rax)
-    leaq    weir__coro_start(%rip), %rcx
-    movq    %rcx, 48(%rax)
+/* void *weir__switch_in(struct weir__context *to, void *value, void **resumer) */
+function weir__switch_in
+    movq    %rsi, %rax
+    push_register %rbp
+    push_register %rbx
+    push_register %r12
+    push_register %r13
+    push_register %r14
+    push_register %r15
+    movq    %rsp, (%rdx)
+    continue_context %rdi
+end weir__switch_in
+
+/* void *weir__switch_out(struct weir__context *from, void *value, void *resumer) */
+function weir__switch_out
+    movq    %rsi, %rax
+    save_context %rdi
+    continue_resumer %rdx
+end weir__switch_out
+
+/* _Noreturn void weir__switch_last(void *value, void *resumer) */
+function weir__switch_last
+    movq    %rdi, %rax
+    continue_resumer %rsi
+end weir__switch_last
+
+/* void *weir__switch_over(struct weir__context *from, struct weir__context *to, void *value) */
+function weir__switch_over
+    save_context %rdi
+    movq    %rdx, %rax
+    continue_context %rsi
+end weir__switch_over
+
+/* _Noreturn void weir__switch_to(struct weir__context *to, void *value) */
+function weir__switch_to
+    movq    %rsi, %rax
+    continue_context %rdi
+end weir__switch_to
+
+/* void weir__switch_prepare(struct weir__context *context, void *low, void *top,
+ *                           void (*entry)(void *arg), void *arg) */
+function weir__switch_prepare
+    leaq    weir__coro_start(%rip), %rax
+    movq    %rax, -8(%rdx)
+    leaq    -8(%rdx), %rax
+    movq    %rax, SP(%rdi)
+    movq    %rcx, RBX(%rdi)
+    movq    %r8, R12(%rdi)
     ret
-    .cfi_endproc
-    .size   weir__switch_prepare, . - weir__switch_prepare
+end weir__switch_prepare
 
 /* The outermost frame of every coroutine: an unwinder stops here, by rip and by a zero rbp. */
-    .p2align 4
-    .globl  weir__coro_start
-    .hidden weir__coro_start
-    .type   weir__coro_start, @function
-weir__coro_start:
-    .cfi_startproc
+function weir__coro_start
     .cfi_undefined %rip
-    endbr64
     xorl    %ebp, %ebp
     movq    %r12, %rdi
     call    *%rbx
+    call    weir__coro_exit
     ud2
-    .cfi_endproc
-    .size   weir__coro_start, . - weir__coro_start
+end weir__coro_start
 
 /* const size_t weir__switch_stack_bytes: a frame of registers is not worth counting. */
     .section .rodata
