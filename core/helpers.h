@@ -1,6 +1,7 @@
 /*
- * Helper threads: a bounded pool, started on demand, that runs what would block the loop: the user's
- * blocking calls, and file ops of the reactors. Results come back to the loop as one message.
+ * Helper threads: a bounded pool, started on demand, that runs what would block the loop: the
+ * user's blocking calls, and file ops of the reactors. Results come back to the loop as one
+ * message.
  *
  * The loop's thread calls all of this; only the pool's own threads run elsewhere. Calls queue
  * beyond the threads, at most calls_max of them: then submit refuses with -EBUSY, and the runtime
@@ -32,8 +33,8 @@ int weir__helpers_init(struct weir__helpers *helpers, uint32_t threads_max, uint
                        int (*notify)(void *argument), void *argument);
 /* Nothing may be held. Joins the threads. */
 void weir__helpers_deinit(struct weir__helpers *helpers);
-/* READ, WRITE, FSYNC or CALL. WEIR__QUEUED, -EBUSY when the queue is full, -EAGAIN when no thread at
- * all could be started. */
+/* READ, WRITE, FSYNC or CALL. WEIR__QUEUED, -EBUSY when the queue is full, -EAGAIN when no thread
+ * at all could be started. */
 int weir__helpers_submit(struct weir__helpers *helpers, struct weir__op *op);
 /* 1: it never ran and will be reaped with -ECANCELED; 0: too late. */
 int weir__helpers_cancel(struct weir__helpers *helpers, struct weir__op *op);

@@ -1,5 +1,5 @@
-/* Listening and accepting. When a descriptor, a slot or memory is lacking, accepting pauses: the peers
- * wait in the backlog; it goes on when a connection closes, or a tenth of a second later. */
+/* Listening and accepting. When a descriptor, a slot or memory is lacking, accepting pauses: the
+ * peers wait in the backlog; it goes on when a connection closes, or a tenth of a second later. */
 #include "core/loop.h"
 
 #include <arpa/inet.h>
@@ -140,8 +140,8 @@ void weir_listener_close(struct weir_listener *listener)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static int explain(char *why, size_t why_bytes, const char *what, const char *address, unsigned port,
-                   int error, const char *cure)
+static int explain(char *why, size_t why_bytes, const char *what, const char *address,
+                   unsigned port, int error, const char *cure)
 {
     snprintf(why, why_bytes, "%s %s:%u: %s%s%s", what, address, port, strerror(error),
              *cure ? "; " : "", cure);

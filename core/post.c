@@ -1,5 +1,6 @@
 /* Messages from other threads: a stack that any thread pushes to and the loop takes whole (Treiber,
- * 1986), turned round to keep each sender's order. The engine is only woken when the loop may sleep. */
+ * 1986), turned round to keep each sender's order. The engine is only woken when the loop may
+ * sleep. */
 #include "core/loop.h"
 
 #include <errno.h>

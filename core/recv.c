@@ -1,9 +1,9 @@
 /*
- * Receiving: a connection's armed multishot receive fills its queue of lent buffers; a handler takes
- * them one by one. Here is also what runs handlers: a coroutine of their own (per=connection), or the
- * burst runner, one coroutine that serves all ready connections of a turn, one after another, without a
- * switch between them. If a handler waits, it keeps the runner's coroutine and the next connection
- * gets a new one.
+ * Receiving: a connection's armed multishot receive fills its queue of lent buffers; a handler
+ * takes them one by one. Here is also what runs handlers: a coroutine of their own
+ * (per=connection), or the burst runner, one coroutine that serves all ready connections of a turn,
+ * one after another, without a switch between them. If a handler waits, it keeps the runner's
+ * coroutine and the next connection gets a new one.
  */
 #include "core/loop.h"
 
@@ -23,7 +23,8 @@ static void queue_push(struct weir__conn_queue *queue, struct weir_conn *conn, s
     queue->count++;
 }
 
-static struct weir_conn *queue_pop(struct weir_loop *loop, struct weir__conn_queue *queue, size_t link)
+static struct weir_conn *queue_pop(struct weir_loop *loop, struct weir__conn_queue *queue,
+                                   size_t link)
 {
     if (!queue->head)
         return NULL;
@@ -305,7 +306,8 @@ static void burst_main(void *argument)
     struct weir_task *task = loop->task;
 
     while (!task->moved && loop->ready_budget > 0) {
-        struct weir_conn *conn = queue_pop(loop, &loop->ready, offsetof(struct weir_conn, next_ready));
+        struct weir_conn *conn =
+            queue_pop(loop, &loop->ready, offsetof(struct weir_conn, next_ready));
         loop->ready_budget--;
         conn->flags &= (uint16_t)~CONN_READY;
         if (conn->flags & CONN_CLOSING) {
@@ -317,7 +319,8 @@ static void burst_main(void *argument)
     }
 }
 
-/* Serves the connections that are ready now; those that become so meanwhile wait for the next turn. */
+/* Serves the connections that are ready now; those that become so meanwhile wait for the next turn.
+ */
 void weir__conns_run(struct weir_loop *loop)
 {
     loop->ready_budget = loop->ready.count;

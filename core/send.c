@@ -1,7 +1,7 @@
 /*
- * Sending. A buffer handed over joins the connection's queue, and the connection the loop's list; at
- * the end of the turn each listed connection gives the engine its whole queue as one send, whose op
- * lies in the first buffer's record, so a send in flight needs no memory of the connection. One
+ * Sending. A buffer handed over joins the connection's queue, and the connection the loop's list;
+ * at the end of the turn each listed connection gives the engine its whole queue as one send, whose
+ * op lies in the first buffer's record, so a send in flight needs no memory of the connection. One
  * send at a time is in flight, which keeps the order.
  */
 #include "core/loop.h"
@@ -136,7 +136,7 @@ void weir__conns_flush(struct weir_loop *loop)
 {
     uint32_t next = loop->tx_conns.head;
 
-    /* Taken whole: a send that completes at once may list its connection again, for the next turn. */
+    /* Taken whole: a send that completes at once may list its connection for the next turn. */
     loop->tx_conns = (struct weir__conn_queue){0};
     while (next) {
         struct weir_conn *conn = weir__conn_at(loop, next - 1);
@@ -210,7 +210,8 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
     return res ? res : (int)bytes;
 }
 
-int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes, uint64_t deadline_ns)
+int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
+                        uint64_t deadline_ns)
 {
     int res = may_send(conn);
 

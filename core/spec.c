@@ -42,7 +42,8 @@ static int unknown_engine(const char *name, size_t name_bytes, char *why, size_t
 static int unknown_feature(const struct weir__engine_ops *ops, const char *name, size_t name_bytes,
                            char *why, size_t why_bytes)
 {
-    snprintf(why, why_bytes, "%s has no feature \"%.*s\"; it has: ", ops->name, (int)name_bytes, name);
+    snprintf(why, why_bytes, "%s has no feature \"%.*s\"; it has: ", ops->name, (int)name_bytes,
+             name);
     if (!ops->feature_names || !ops->feature_names[0])
         append(why, why_bytes, "none");
     for (size_t i = 0; ops->feature_names && ops->feature_names[i]; i++)
@@ -98,7 +99,8 @@ static int parse_ring_bufs(struct weir__spec *spec, const char *value, size_t by
     unsigned long n = bytes ? strtoul(value, &end, 10) : 0;
 
     if (!bytes || end != value + bytes || n < 1 || n > 32768 || n & (n - 1)) {
-        snprintf(why, why_bytes, "ring_bufs=%.*s: a power of two from 1 to 32768", (int)bytes, value);
+        snprintf(why, why_bytes, "ring_bufs=%.*s: a power of two from 1 to 32768", (int)bytes,
+                 value);
         return -EINVAL;
     }
     spec->options.ring_bufs = (uint32_t)n;

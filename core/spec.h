@@ -1,7 +1,7 @@
 /*
  * An engine as a person names it: "epoll", "uring:features=-multishot_recv,-buffer_ring",
- * "poll:per=connection,ring_bufs=64". Parsing and choosing; used by loop.c and by tools that check a
- * name before they start anything.
+ * "poll:per=connection,ring_bufs=64". Parsing and choosing; used by loop.c and by tools that check
+ * a name before they start anything.
  */
 #ifndef WEIR_CORE_SPEC_H
 #define WEIR_CORE_SPEC_H

@@ -60,7 +60,8 @@ static void place(struct weir__wheel *wheel, struct weir__timer *timer)
     if (ticks <= wheel->now_ticks) {
         timer->slot = DUE_SLOT;
     } else {
-        unsigned level = (63 - (unsigned)__builtin_clzll(ticks ^ wheel->now_ticks)) / WEIR__WHEEL_BITS;
+        unsigned level =
+            (63 - (unsigned)__builtin_clzll(ticks ^ wheel->now_ticks)) / WEIR__WHEEL_BITS;
         unsigned digit = ticks >> (level * WEIR__WHEEL_BITS) & SLOT_MASK;
         timer->slot = (uint16_t)(level * WEIR__WHEEL_SLOTS + digit);
         wheel->occupied[level] |= UINT64_C(1) << digit;

@@ -1,6 +1,7 @@
 /*
- * Timers: a hierarchical timing wheel (Varghese and Lauck, 1987), so that arming and cancelling are a
- * few stores whatever their number: almost every timer of a server is a deadline that is cancelled.
+ * Timers: a hierarchical timing wheel (Varghese and Lauck, 1987), so that arming and cancelling are
+ * a few stores whatever their number: almost every timer of a server is a deadline that is
+ * cancelled.
  *
  * Used by the loop for deadlines, sleeps and its own housekeeping. One thread. A timer never fires
  * early, and at most one tick (65.5 us) plus the loop's own delay late.
@@ -42,7 +43,8 @@ static inline bool weir__timer_armed(const struct weir__timer *timer)
 {
     return timer->next;
 }
-/* When advance() is next worth calling, at or before the earliest deadline's tick; UINT64_MAX: never. */
+/* When advance() is next worth calling, at or before the earliest deadline's tick; UINT64_MAX:
+ * never. */
 uint64_t weir__wheel_next_ns(const struct weir__wheel *wheel);
 /* Fires all that is due at now_ns; how many. Time that goes backwards counts as standing still. */
 unsigned weir__wheel_advance(struct weir__wheel *wheel, uint64_t now_ns);

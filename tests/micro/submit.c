@@ -1,5 +1,5 @@
-/* What the way through each engine costs, without a network: an op that is ready at once (a poll of a
- * pipe with a byte in it), from submit to its completion, one at a time and 64 in one turn. */
+/* What the way through each engine costs, without a network: an op that is ready at once (a poll of
+ * a pipe with a byte in it), from submit to its completion, one at a time and 64 in one turn. */
 #include "core/engine.h"
 
 #include <errno.h>
@@ -98,7 +98,8 @@ int main(void)
         char name[64];
         snprintf(name, sizeof name, "%s: submit to complete, 1 an enter", rigs[i].ops->name);
         micro_print(name, "ns", rigs[i].one);
-        snprintf(name, sizeof name, "%s: submit to complete, %d an enter", rigs[i].ops->name, WIDTH);
+        snprintf(name, sizeof name, "%s: submit to complete, %d an enter", rigs[i].ops->name,
+                 WIDTH);
         micro_print(name, "ns", rigs[i].many);
         rigs[i].ops->close(rigs[i].engine);
         weir__buf_pool_deinit(&rigs[i].bufs);

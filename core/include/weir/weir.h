@@ -195,8 +195,8 @@ struct weir_listen_options {
  * -EINVAL…, with one line in `why`. */
 int weir_listen(struct weir_loop *loop, struct weir_listener **listener,
                 const struct weir_listen_options *options, char *why, size_t why_bytes);
-/* Stops accepting and frees the listener; its connections live on. A loop that stops does this for all
- * its listeners: not after weir_loop_stop(). */
+/* Stops accepting and frees the listener; its connections live on. A loop that stops does this for
+ * all its listeners: not after weir_loop_stop(). */
 void weir_listener_close(struct weir_listener *listener);
 /* The address it is bound to. 0 or -errno. */
 int weir_listener_address(const struct weir_listener *listener, struct sockaddr_storage *address,
