@@ -25,6 +25,10 @@ enum { FEATURE_PWAIT2 = 1, FEATURE_SHORT_READ = 2 };
 static const char *const epoll_features[] = {"pwait2", NULL};
 static const char *const epoll_et_features[] = {"pwait2", "short_read", NULL};
 
+#ifndef SYS_epoll_pwait2 /* headers before Linux 5.11 */
+#define SYS_epoll_pwait2 441
+#endif
+
 #define WAKE_ID UINT64_MAX
 
 struct epoll_poller {
