@@ -162,6 +162,8 @@ ENGINE_TEST(room_that_nobody_waits_for_does_not_spin)
         rig_turns(&rig, 1);
     }
     cr_assert(eq(int, send_task.dones, 1));
+    while (read(fds[1], got, sizeof got) > 0)
+        continue;
     /* Level-triggered, the interest goes before it can end a wait for nothing. */
     cr_assert(le(u64, waits_in_a_while(&rig), engine_ops == &weir__engine_epoll_et ? 2u : 1u));
     task_cancel(&recv_task);
