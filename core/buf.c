@@ -21,8 +21,7 @@ int weir__buf_pool_init(struct weir__buf_pool *pool, uint32_t count, uint32_t bu
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pool->memory == MAP_FAILED)
         return -errno;
-    pool->bufs = aligned_alloc(CACHE_LINE, sizeof *pool->bufs * (count + 1) + CACHE_LINE -
-                                               sizeof *pool->bufs * (count + 1) % CACHE_LINE);
+    pool->bufs = aligned_alloc(CACHE_LINE, sizeof *pool->bufs * (count + 1));
     if (!pool->bufs) {
         munmap(pool->memory, pool->memory_bytes);
         return -ENOMEM;

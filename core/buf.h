@@ -18,7 +18,6 @@
 
 /* One buffer's record; the bytes are elsewhere. Index 0 is never used: it means "none". */
 struct weir__buf {
-    struct weir__op tx;     /* of the first buffer of a chain that is being sent */
     uint8_t *data;          /* first valid byte, inside [base, base + pool->buf_bytes) */
     uint32_t len;           /* valid bytes from data on */
     uint32_t index;         /* in pool->bufs, 1-based; also the kernel's buffer id */
@@ -26,7 +25,10 @@ struct weir__buf {
     uint8_t *base;
     void *owner;  /* core's: the connection whose send this is the head of */
     uint8_t lent; /* out of the free list */
+    /* A cache line of its own: of the first buffer of a chain that is being sent. */
+    __attribute__((aligned(64))) struct weir__op tx;
 };
+static_assert(sizeof(struct weir__buf) == 128, "a record is two cache lines");
 
 struct weir__buf_pool {
     struct weir__buf *bufs; /* [count + 1]; [0] unused */

@@ -15,11 +15,6 @@
 
 enum { LINGER_NS = 1000000000 /* how often lingering connections are looked at */ };
 
-struct weir_conn *weir__conn_at(struct weir_loop *loop, uint32_t index)
-{
-    return weir__slab_at(&loop->conn_slab, index);
-}
-
 static int take_state(struct weir_conn *conn, struct weir_listener *listener)
 {
     conn->state = NULL;

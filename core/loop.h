@@ -115,7 +115,7 @@ struct weir_conn {
     uint32_t index, generation;
     uint32_t state_index;
 };
-static_assert(sizeof(struct weir_conn) <= 128, "an idle connection is two cache lines");
+static_assert(sizeof(struct weir_conn) == 128, "an idle connection is two cache lines");
 
 enum {
     WEIR__LINGER_LOOKS = 30, /* seconds a closed connection may take to send its last byte */
@@ -141,7 +141,6 @@ struct weir_listener {
 };
 
 struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd);
-struct weir_conn *weir__conn_at(struct weir_loop *loop, uint32_t index);
 /* User code is done with it: sends what is unsent, then closes. */
 void weir__conn_close(struct weir_conn *conn);
 /* Goes on with closing when an op of the connection has ended. */
@@ -220,6 +219,11 @@ struct weir_loop {
 };
 
 enum { WEIR__REFUSED = 0xff /* op->engine_bits of an op in the queue of the refused */ };
+
+static inline struct weir_conn *weir__conn_at(const struct weir_loop *loop, uint32_t index)
+{
+    return weir__slab_at(&loop->conn_slab, index, sizeof(struct weir_conn));
+}
 
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);

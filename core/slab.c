@@ -55,7 +55,7 @@ void *weir__slab_get(struct weir__slab *slab, uint32_t *index)
     if (!slab->free && grow(slab))
         return NULL;
     *index = slab->free - 1;
-    uint32_t *object = weir__slab_at(slab, *index);
+    uint32_t *object = weir__slab_at(slab, *index, slab->object_bytes);
     slab->free = *object;
     *object = 0;
     slab->used++;
@@ -65,7 +65,7 @@ void *weir__slab_get(struct weir__slab *slab, uint32_t *index)
 void weir__slab_put(struct weir__slab *slab, uint32_t index)
 {
     assert(slab->used > 0 && index < weir__slab_size(slab));
-    uint32_t *object = weir__slab_at(slab, index);
+    uint32_t *object = weir__slab_at(slab, index, slab->object_bytes);
     *object = slab->free;
     slab->free = index + 1;
     slab->used--;

@@ -255,10 +255,10 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
 {
     uint64_t off = options->features_off;
     uint32_t bufs = options->ring_bufs ? options->ring_bufs : RING_BUFS;
-    /* A quarter of the pool is never lent to the kernel: handlers take buffers, too. */
-    uint32_t share = uring->base.env->bufs->count - uring->base.env->bufs->count / 4;
+    /* A quarter of the pool, at least one, is never lent to the kernel: handlers take buffers, too. */
+    uint32_t count = uring->base.env->bufs->count, share = count - (count < 8 ? 1 : count / 4);
     bufs = bufs < share ? bufs : share;
-    if (!(off & WEIR__URING_BIT(BUFFER_RING)))
+    if (bufs > 0 && !(off & WEIR__URING_BIT(BUFFER_RING)))
         grant(uring, WEIR__URING_BIT(BUFFER_RING),
               weir__uring_bufs_open(uring, bufs < RING_BUFS_MOST ? bufs : RING_BUFS_MOST) == 0);
     if (!(off & WEIR__URING_BIT(MULTISHOT_ACCEPT)))
