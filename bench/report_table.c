@@ -211,7 +211,7 @@ static void put_burst_matrix(const struct style *style, const struct report *rep
 void weir__report_table(FILE *out, const struct report *report, bool colour)
 {
     struct style style = {out, colour};
-    struct layout layout;
+    struct layout layout = {0};
     char title[256];
     struct grid grid;
 

@@ -99,6 +99,14 @@ install() { # ARGS... -> $status, what it said
         "$root/ci/install" "$@" >"$scratch/said" 2>&1 </dev/null || status=$?
 }
 
+wrapper() { # NAME ARGS... -> $status, what it said
+    name=$1
+    shift
+    status=0
+    env -i PATH="$scratch/bin" WEIR_BUILD_DIR="$scratch/build" "$scratch/bin/sh" \
+        "$root/bench/$name" "$@" >"$scratch/said" 2>&1 </dev/null || status=$?
+}
+
 ended() { # STATUS [TEXT]: ended so, having said so
     [ "$status" -eq "$1" ] && { [ $# -lt 2 ] || grep -qF -- "$2" "$scratch/said"; }
 }
@@ -211,6 +219,17 @@ forget
 machine apt-get 0
 install nonsense
 check "an unknown set: lists the valid ones" ended 2 "there are: build test valgrind"
+
+for name in compare serve load doctor; do
+    forget
+    machine apt-get 0
+    wrapper "$name" --no-install --engines epoll
+    check "bench/$name --no-install refuses and names the command" ended 2 \
+        "$(expected_of apt-get)"
+    wrapper "$name" --help
+    check "bench/$name --help on a fresh machine says how it starts" ended 0 "--no-install"
+    check "bench/$name --help installs nothing" called_nothing
+done
 
 echo "1..$number"
 exit $((failures > 0))
