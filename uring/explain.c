@@ -42,7 +42,7 @@ static long read_seccomp(const char *proc)
 static uint64_t limit(int resource)
 {
     struct rlimit now;
-    if (getrlimit((__rlimit_resource_t)resource, &now) < 0 || now.rlim_cur == RLIM_INFINITY)
+    if (getrlimit(resource, &now) < 0 || now.rlim_cur == RLIM_INFINITY)
         return UINT64_MAX;
     return now.rlim_cur;
 }
