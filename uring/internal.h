@@ -83,9 +83,9 @@ struct weir__uring {
     struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
 
     struct weir__uring_ops pended;
-    struct weir__uring_ops quiet; /* quiet sends in the submission queue */
-    struct weir__uring_ops
-        settling; /* those the kernel took: done, unless a completion says other */
+    struct weir__uring_ops quiet;    /* quiet sends in the submission queue */
+    struct weir__uring_ops settling; /* taken by the kernel: done, unless a completion says other */
+    struct weir__op **settling_at;   /* where the next such complaint is looked for */
 
     struct io_uring_buf_ring *buf_ring;
     size_t buf_ring_bytes;
@@ -151,6 +151,8 @@ void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op);
  * their completion; see submit.c. */
 void weir__uring_quiet_taken(struct weir__uring *uring);
 int weir__uring_quiet_settle(struct weir__uring *uring);
+/* A quiet send has something to say: it failed, or did not go whole. It is an ordinary one now. */
+void weir__uring_quiet_ended(struct weir__uring *uring, struct weir__op *op);
 
 /* reap.c: takes what the completion queue shows; returns completions delivered. */
 int weir__uring_reap(struct weir__uring *uring);

@@ -100,25 +100,13 @@ static int finish_polling(struct weir__uring *uring, struct weir__op *op, int32_
     return 0;
 }
 
-/* A quiet send that has something to say: it failed, or did not go whole. Which of the two lists it
- * is in depends on whether its enter took all there was. */
-static void not_quiet(struct weir__uring *uring, struct weir__op *op)
-{
-    struct weir__op *found = uring->settling.head;
-    while (found && found != op)
-        found = found->next;
-    weir__uring_ops_remove(found ? &uring->settling : &uring->quiet, op);
-    op->engine_bits &= (uint8_t)~WEIR__URING_QUIET;
-    op->flags &= (uint8_t)~WEIR__OP_QUIET;
-}
-
 static int finish_op(struct weir__uring *uring, struct weir__op *op, int32_t res, uint32_t flags)
 {
     int more = (flags & IORING_CQE_F_MORE) != 0;
     if (!more)
         op->engine_bits &= (uint8_t)~WEIR__URING_IN_KERNEL;
     if (op->engine_bits & WEIR__URING_QUIET)
-        not_quiet(uring, op);
+        weir__uring_quiet_ended(uring, op);
     if (op->engine_bits & WEIR__URING_POLLING)
         return finish_polling(uring, op, res);
     switch ((enum weir__op_kind)op->kind) {

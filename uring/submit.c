@@ -9,6 +9,29 @@
 
 #include <poll.h>
 
+void weir__uring_ops_init(struct weir__uring_ops *ops)
+{
+    ops->head = NULL;
+    ops->tail = &ops->head;
+}
+
+void weir__uring_ops_push(struct weir__uring_ops *ops, struct weir__op *op)
+{
+    op->next = NULL;
+    *ops->tail = op;
+    ops->tail = &op->next;
+}
+
+void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op)
+{
+    struct weir__op **link = &ops->head;
+    while (*link != op)
+        link = &(*link)->next;
+    *link = op->next;
+    if (ops->tail == &op->next)
+        ops->tail = link;
+}
+
 static void fill_accept(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_ACCEPT;
@@ -49,6 +72,25 @@ static void fill_send(struct weir__uring *uring, struct weir__op *op, struct io_
     sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
 }
 
+/*
+ * Quiet sends. Most sends are done the moment the kernel sees them, and a completion that says so
+ * would end the wait for nothing. So a quiet one may not block (MSG_DONTWAIT) and says nothing when
+ * all is sent (CQE_SKIP_SUCCESS): such a request is carried out inside the enter that takes it, so
+ * when that enter has returned, the send is done, unless a completion says otherwise. One that
+ * could not go whole goes on as an ordinary send.
+ */
+static void be_quiet_if_asked(struct weir__uring *uring, struct weir__op *op,
+                              struct io_uring_sqe *sqe)
+{
+    if (!(op->flags & WEIR__OP_QUIET) || op->offset > 0 ||
+        !weir__uring_has(uring, WEIR__URING_BIT(QUIET_SENDS)))
+        return;
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->msg_flags |= MSG_DONTWAIT;
+    op->engine_bits |= WEIR__URING_QUIET;
+    weir__uring_ops_push(&uring->quiet, op);
+}
+
 /* The chain's unsent rest. One buffer needs no message header; of a long chain the first
  * WEIR__URING_IOVECS go now, the rest when they are through. */
 static void fill_send_bufs(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
@@ -66,6 +108,7 @@ static void fill_send_bufs(struct weir__uring *uring, struct weir__op *op, struc
         sqe->opcode = IORING_OP_SEND;
         sqe->addr = (uint64_t)(uintptr_t)buf->data + skip;
         sqe->len = buf->len - (uint32_t)skip;
+        be_quiet_if_asked(uring, op, sqe);
         return;
     }
     for (; buf && count < WEIR__URING_IOVECS; buf = buf->next, skip = 0)
@@ -74,6 +117,8 @@ static void fill_send_bufs(struct weir__uring *uring, struct weir__op *op, struc
     sqe->opcode = IORING_OP_SENDMSG;
     sqe->addr = (uint64_t)(uintptr_t)&message->header;
     sqe->len = 1;
+    if (!buf) /* only a request for the whole chain may end it in silence */
+        be_quiet_if_asked(uring, op, sqe);
 }
 
 static void fill_poll_events(struct io_uring_sqe *sqe, unsigned events)
@@ -145,57 +190,40 @@ struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring)
     return sqe;
 }
 
-void weir__uring_ops_init(struct weir__uring_ops *ops)
-{
-    ops->head = NULL;
-    ops->tail = &ops->head;
-}
-
-void weir__uring_ops_push(struct weir__uring_ops *ops, struct weir__op *op)
-{
-    op->next = NULL;
-    *ops->tail = op;
-    ops->tail = &op->next;
-}
-
-void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op)
-{
-    struct weir__op **link = &ops->head;
-    while (*link != op)
-        link = &(*link)->next;
-    *link = op->next;
-    if (ops->tail == &op->next)
-        ops->tail = link;
-}
-
-/*
- * Quiet sends. Most sends are done the moment the kernel sees them, and a completion that says so
- * would end the wait for nothing. So a quiet one may not block (MSG_DONTWAIT) and says nothing when
- * all is sent (CQE_SKIP_SUCCESS): such a request is carried out inside the enter that takes it, so
- * when that enter has returned, the send is done, unless a completion says otherwise. One that
- * could not go whole goes on as an ordinary send.
- */
-static int may_be_quiet(const struct weir__uring *uring, const struct weir__op *op)
-{
-    return op->flags & WEIR__OP_QUIET && op->offset == 0 && op->kind == WEIR__OP_SEND_BUFS &&
-           weir__uring_has(uring, WEIR__URING_BIT(QUIET_SENDS));
-}
-
-static void make_quiet(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
-{
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->msg_flags |= MSG_DONTWAIT;
-    op->engine_bits |= WEIR__URING_QUIET;
-    weir__uring_ops_push(&uring->quiet, op);
-}
-
 void weir__uring_quiet_taken(struct weir__uring *uring)
 {
+    uring->settling_at = &uring->settling.head;
     if (!uring->quiet.head || weir__uring_sq_left(uring) > 0)
         return;
     *uring->settling.tail = uring->quiet.head;
     uring->settling.tail = uring->quiet.tail;
     weir__uring_ops_init(&uring->quiet);
+}
+
+static struct weir__op **find(struct weir__op **link, const struct weir__op *op)
+{
+    while (*link && *link != op)
+        link = &(*link)->next;
+    return link;
+}
+
+/* Complaints come in the order of submission: each search goes on where the last one ended. */
+void weir__uring_quiet_ended(struct weir__uring *uring, struct weir__op *op)
+{
+    struct weir__op **link = find(uring->settling_at, op);
+    if (*link) {
+        uring->settling_at = link;
+        *link = op->next;
+        if (uring->settling.tail == &op->next)
+            uring->settling.tail = link;
+    } else if (*find(&uring->settling.head, op)) {
+        weir__uring_ops_remove(&uring->settling, op);
+        uring->settling_at = &uring->settling.head;
+    } else {
+        weir__uring_ops_remove(&uring->quiet, op); /* its enter did not take all there was */
+    }
+    op->engine_bits &= (uint8_t)~WEIR__URING_QUIET;
+    op->flags &= (uint8_t)~WEIR__OP_QUIET;
 }
 
 int weir__uring_quiet_settle(struct weir__uring *uring)
@@ -224,8 +252,6 @@ static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_u
         fill_poll_events(sqe, events_of(op));
     else
         fill[op->kind](uring, op, sqe);
-    if (may_be_quiet(uring, op))
-        make_quiet(uring, op, sqe);
 }
 
 static void fill_cancel(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)

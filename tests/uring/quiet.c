@@ -86,6 +86,22 @@ EVERY_TIER(a_quiet_send_is_told_when_the_wait_ends_for_another_reason)
     close_all();
 }
 
+/* Longer than one request can carry: silence about the first part must not end the whole. */
+EVERY_TIER(a_long_quiet_chain_is_sent_to_its_end)
+{
+    static const int counts[] = {15, 16, 17, 40};
+    open_sized(tier, (struct weir__uring_tuning){0});
+    for (int i = 0; i < 4; i++) {
+        struct recorded *send_op = quiet_send(fds[0], counts[i], 'g');
+        for (struct weir__buf *buf = send_op->op.buf; buf; buf = buf->next)
+            buf->len = 100;
+        cr_assert_eq(submit_and_finish(send_op), counts[i] * 100);
+        cr_assert_eq(read_all(fds[1], 1 << 20), (size_t)counts[i] * 100);
+        put_chain(send_op);
+    }
+    close_all();
+}
+
 Test(quiet, a_quiet_send_does_not_end_a_wait)
 {
     open_sized(&(struct tier){0}, (struct weir__uring_tuning){0});
