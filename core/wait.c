@@ -27,15 +27,19 @@ int weir_connect(struct weir_loop *loop, struct weir_conn **out, const struct so
     if (fd < 0)
         return -errno;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
-    int res = connect_fd(loop, fd, address, address_bytes, deadline_ns);
-    struct weir_conn *conn = res < 0 ? NULL : weir__conn_new(loop, NULL, fd);
+    struct weir_conn *conn = weir__conn_new(loop, NULL, fd);
     if (!conn) {
         close(fd);
-        return res < 0 ? res : -ENOMEM;
+        return -ENOMEM;
     }
     conn->flags |= CONN_OWNED | CONN_RUNNING;
     loop->owned++;
     conn->budget = WEIR__BURST_BUDGET;
+    int res = connect_fd(loop, fd, address, address_bytes, deadline_ns);
+    if (res < 0) {
+        weir_conn_close(conn); /* not close(fd): the engine must know that the number is free */
+        return res;
+    }
     *out = conn;
     return 0;
 }
