@@ -148,6 +148,18 @@ static int explain(char *why, size_t why_bytes, const char *what, const char *ad
     return -error;
 }
 
+static int explain_options(const struct weir_listen_options *options, int error, char *why,
+                           size_t why_bytes)
+{
+    if (options->congestion && (error == ENOENT || error == EPERM))
+        snprintf(why, why_bytes,
+                 "congestion control \"%s\": %s; see net.ipv4.tcp_allowed_congestion_control",
+                 options->congestion, strerror(error));
+    else
+        snprintf(why, why_bytes, "options of the listening socket: %s", strerror(error));
+    return -error;
+}
+
 static const char *bind_cure(int error)
 {
     switch (error) {
@@ -218,7 +230,7 @@ static int open_socket(const struct weir_listen_options *options, char *why, siz
     error = set_options(fd, options);
     if (error) {
         close(fd);
-        return explain(why, why_bytes, "socket options for", text, options->port, error, "");
+        return explain_options(options, error, why, why_bytes);
     }
     if (bind(fd, (struct sockaddr *)&address, bytes) ||
         listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN)) {
