@@ -114,6 +114,8 @@ void weir__conn_close_step(struct weir_conn *conn)
     /* Queues of the loop may hold it by index: they drop it when they come to it. */
     if (conn->rx.kind == WEIR__OP_CLOSE || conn->flags & (CONN_READY | CONN_STARVED))
         return;
+    if (conn->loop->cut && weir__conn_unsent(conn))
+        conn->flags |= CONN_ABORT;
     if (conn->flags & CONN_ABORT || conn->error)
         weir__conn_drop_unsent(conn);
     if (weir__conn_unsent(conn)) {

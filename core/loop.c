@@ -323,7 +323,8 @@ static void begin_stop(struct weir_loop *loop)
     struct weir_listener *next;
 
     loop->stopping = true;
-    weir__timer_arm(&loop->wheel, &loop->stop_timer, loop->now_ns + loop->drain_ns);
+    if (loop->drain_ns < WEIR_FOREVER - loop->now_ns)
+        weir__timer_arm(&loop->wheel, &loop->stop_timer, loop->now_ns + loop->drain_ns);
     for (struct weir_listener *listener = loop->listeners; listener; listener = next) {
         next = listener->next;
         weir_listener_close(listener);
@@ -395,7 +396,10 @@ void weir_loop_stop(struct weir_loop *loop)
 
 void weir_loop_stop_now(struct weir_loop *loop)
 {
-    assert(loop->stopping && "weir_loop_stop_now: call weir_loop_stop first");
+    assert(atomic_load(&loop->stop_asked) && "weir_loop_stop_now: call weir_loop_stop first");
+    if (!loop->stopping)
+        begin_stop(loop);
+    loop->cut = true;
     weir__tasks_cancel(loop);
     weir__conns_linger(loop, true);
 }

@@ -208,6 +208,7 @@ struct weir_loop {
     _Atomic(struct weir_post *) posts;
     atomic_bool sleeping, stop_asked;
     bool stopping, running, ended;
+    bool cut; /* stopping, and the time to drain is over: nothing may wait any more */
     uint64_t drain_ns;
     struct weir__timer stop_timer, linger_timer;
     uint32_t lingering; /* closing connections that still have to send */

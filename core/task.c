@@ -153,6 +153,7 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
                                .fn = fn,
                                .argument = argument,
                                .detached = true,
+                               .cancelled = loop->cut,
                                .deadline.fire = deadline_passed};
     if (weir_coro_new_at(loop->coros, &task->coro, task_main, task, name, place)) {
         weir__slab_put(&loop->task_slab, index);
@@ -170,7 +171,7 @@ int weir_spawn_at(struct weir_loop *loop, struct weir_task **task_out, weir_task
                   void *argument, const char *name, const char *place)
 {
     assert(fn);
-    if (loop->ended)
+    if (loop->ended || loop->cut)
         return -ECANCELED;
     struct weir_task *task = weir__task_new(loop, fn, argument, name, place);
     if (!task)
