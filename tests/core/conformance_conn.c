@@ -1,0 +1,271 @@
+/* Conformance: the life of connections. Identity, state, `closed`, many at once, and the limits. */
+#include "conformance.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+/* ---- identity and state ---------------------------------------------------------------------- */
+
+enum { STATE_BYTES = 200, IDS_MAX = 8192 };
+
+static uint64_t ids[IDS_MAX]; /* the loop's thread writes, the test reads after conf_join() */
+static unsigned ids_count, closed_count;
+
+struct state {
+    uint64_t id;
+    uint8_t marked, rest[STATE_BYTES - sizeof(uint64_t) - 1];
+};
+
+/* At its first input a connection finds zeroed, aligned state, and leaves it full of other bytes.
+ */
+static void mark_state(struct weir_conn *conn, void *argument)
+{
+    struct state *state = weir_conn_state(conn);
+    check(state && (uintptr_t)state % _Alignof(max_align_t) == 0, "%p", (void *)state);
+    if (!state->marked) {
+        check_int(state->id, ==, 0);
+        for (size_t i = 0; i < sizeof state->rest; i++)
+            check_int(state->rest[i], ==, 0);
+        memset(state, 0xff, sizeof *state);
+        state->id = weir_conn_id(conn);
+        check_int(ids_count, <, IDS_MAX);
+        ids[ids_count++] = state->id;
+    }
+    check(state->id == weir_conn_id(conn), "the number of an open connection changed");
+    check(weir_conn_find(weir_conn_loop(conn), state->id) == conn, "not found by its number");
+    check_int(fcntl(weir_conn_fd(conn), F_GETFD), >=, 0);
+    conf_echo(conn, argument);
+}
+
+static void count_closed(struct weir_conn *conn, void *argument)
+{
+    struct state *state = weir_conn_state(conn);
+    check_int(*(int *)argument, ==, 42);
+    if (state->marked) {
+        check_int(state->rest[0], ==, 0xff);
+        check(state->id == weir_conn_id(conn), "state of another connection");
+        state->rest[0] = 0; /* a second call would find that */
+    }
+    closed_count++;
+}
+
+static void find_none(void *argument)
+{
+    struct weir_loop *loop = weir_loop_self();
+    for (unsigned i = 0; i < ids_count; i++)
+        check(weir_conn_find(loop, ids[i]) == NULL, "a closed connection is found");
+    check(weir_conn_find(loop, UINT64_MAX) == NULL, "UINT64_MAX");
+}
+
+static int compare_ids(const void *one, const void *two)
+{
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)two;
+    return (a > b) - (a < b);
+}
+
+CONFORMANCE(churn_reuses_slots_but_no_number_and_no_state)
+{
+    static int argument = 42;
+    struct conf_server server = {.options.conns_max = 16,
+                                 .listen = {.handler = mark_state,
+                                            .state_bytes = sizeof(struct state),
+                                            .closed = count_closed,
+                                            .argument = &argument}};
+    conf_start(&server);
+    unsigned rounds = conf_scale(800);
+    for (unsigned round = 0; round < rounds; round++) {
+        int fds[3];
+        for (int i = 0; i < 3; i++)
+            fds[i] = peer_connect(&server);
+        for (int i = 0; i < 3; i++)
+            peer_echo(fds[i], 100, round);
+        if (round % 3 == 0)
+            peer_reset(fds[0]);
+        else
+            peer_close(fds[0]);
+        peer_shutdown(fds[1]);
+        check_int(peer_end(fds[1], NULL), ==, 0);
+        peer_close(fds[1]);
+        peer_close(fds[2]);
+    }
+    conf_await_conns(&server, 0);
+    conf_call(&server, find_none, NULL);
+    conf_stop(&server);
+    check_int(server.stats.accepted, ==, rounds * 3);
+    check_int(ids_count, ==, rounds * 3);
+    check_int(closed_count, ==, rounds * 3);
+    qsort(ids, ids_count, sizeof *ids, compare_ids);
+    for (unsigned i = 1; i < ids_count; i++)
+        check(ids[i] != ids[i - 1], "a number was given twice");
+}
+
+CONFORMANCE(a_descriptor_closed_with_input_pending_bothers_no_successor)
+{
+    /* Late completions of a closed connection must not reach the next one on its descriptor. */
+    struct conf_server server = {.options.conns_max = 4, .listen.handler = conf_echo};
+    conf_start(&server);
+    for (unsigned round = 0; round < conf_scale(800); round++) {
+        int fd = peer_connect(&server);
+        peer_send_pattern(fd, 3000, round, 0);
+        peer_recv_pattern(fd, 1, round, 0);
+        peer_reset(fd);
+        fd = peer_connect(&server);
+        peer_echo(fd, 1000, round + 1000);
+        peer_close(fd);
+    }
+    conf_await_conns(&server, 0);
+    conf_stop(&server);
+}
+
+static void no_state(struct weir_conn *conn, void *argument)
+{
+    check(weir_conn_state(conn) == NULL, "state_bytes was 0");
+    check(weir_conn_loop(conn) == weir_loop_self(), "another loop");
+    conf_echo(conn, argument);
+}
+
+CONFORMANCE(without_state_bytes_there_is_no_state)
+{
+    struct conf_server server = {.listen.handler = no_state};
+    conf_start(&server);
+    int fd = peer_connect(&server);
+    peer_echo(fd, 10, 1);
+    peer_close(fd);
+    conf_stop(&server);
+}
+
+static _Atomic unsigned handler_runs;
+
+static void count_runs(struct weir_conn *conn, void *argument)
+{
+    handler_runs++;
+    conf_echo(conn, argument);
+}
+
+CONFORMANCE(an_idle_connection_has_a_task_only_per_connection)
+{
+    struct conf_server server = {.listen.handler = count_runs};
+    conf_start(&server);
+    enum { CONNS = 50, ROUNDS = 4 };
+    int fds[CONNS];
+    for (int i = 0; i < CONNS; i++)
+        fds[i] = peer_connect(&server);
+    for (int round = 0; round < ROUNDS; round++)
+        for (int i = 0; i < CONNS; i++)
+            peer_echo(fds[i], 100, 1);
+    conf_await_conns(&server, CONNS);
+    struct weir_loop_stats stats;
+    conf_stats(&server, &stats);
+    if (server.per_burst) {
+        check_int(stats.tasks, ==, 0);
+        check_int(stats.bursts, >=, CONNS * ROUNDS);
+        check_int(handler_runs, ==, stats.bursts);
+    } else {
+        check_int(stats.tasks, ==, CONNS);
+        check_int(handler_runs, ==, CONNS);
+    }
+    for (int i = 0; i < CONNS; i++)
+        peer_close(fds[i]);
+    conf_await_conns(&server, 0);
+    conf_stop(&server);
+}
+
+/* ---- many ------------------------------------------------------------------------------------ */
+
+CONFORMANCE(thousands_of_connections_are_all_served)
+{
+    struct rlimit limit;
+    check_int(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    limit.rlim_cur = limit.rlim_max;
+    check_int(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    unsigned count = conf_scale(4000);
+    if (limit.rlim_cur < 2 * count + 100)
+        count = ((unsigned)limit.rlim_cur - 100) / 2;
+    struct conf_server server = {.options = {.conns_max = count + 1, .bufs = 64},
+                                 .listen.handler = conf_echo};
+    conf_start(&server);
+    int *fds = calloc(count, sizeof *fds);
+    check(fds);
+    for (unsigned i = 0; i < count; i++)
+        fds[i] = peer_connect(&server);
+    conf_await_conns(&server, count);
+    for (int round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < count; i++)
+            peer_send_pattern(fds[i], 64, i, 0);
+        for (unsigned i = count; i-- > 0;)
+            peer_recv_pattern(fds[i], 64, i, 0);
+    }
+    for (unsigned i = 0; i < count; i++)
+        peer_close(fds[i]);
+    conf_await_conns(&server, 0);
+    free(fds);
+    conf_stop(&server);
+    check_int(server.stats.accepted, ==, count);
+    check_int(server.stats.bytes_in, ==, count * 2ull * 64);
+}
+
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+enum { WAITING = 24 };
+
+/* Every client asks; as those that are answered leave, the others get in. */
+static void serve_in_portions(struct conf_server *server, int *fds)
+{
+    for (int i = 0; i < WAITING; i++) {
+        peer_connect_fd(fds[i], server);
+        peer_send_pattern(fds[i], 100, (uint64_t)i, 0);
+    }
+    for (int i = 0; i < WAITING; i++) {
+        peer_recv_pattern(fds[i], 100, (uint64_t)i, 0);
+        peer_close(fds[i]);
+    }
+    conf_await_conns(server, 0);
+}
+
+CONFORMANCE(at_conns_max_further_connections_wait)
+{
+    struct conf_server server = {.options.conns_max = 4, .listen.handler = conf_echo};
+    conf_start(&server);
+    int fds[WAITING];
+    for (int i = 0; i < WAITING; i++)
+        fds[i] = peer_socket(AF_INET);
+    serve_in_portions(&server, fds);
+    conf_stop(&server);
+    check_int(server.stats.accepted, ==, WAITING);
+    check_int(server.stats.accept_pauses, >=, 1);
+}
+
+/* Takes descriptors until there are no more, and gives `left` of them back. How many it holds. */
+static int hog_descriptors(int *hogged, int most, int left)
+{
+    int count = 0;
+    while (count < most && (hogged[count] = dup(STDERR_FILENO)) >= 0)
+        count++;
+    check(count < most && count >= left, "%d descriptors", count);
+    while (left-- > 0)
+        close(hogged[--count]);
+    return count;
+}
+
+CONFORMANCE(at_the_descriptor_limit_further_connections_wait)
+{
+    struct conf_server server = {.options.conns_max = 100, .listen.handler = conf_echo};
+    int fds[WAITING], hogged[200];
+    for (int i = 0; i < WAITING; i++)
+        fds[i] = peer_socket(AF_INET);
+    /* Lowered before anything is armed: io_uring looks at the limit when an accept is prepared. */
+    struct rlimit limit, before;
+    check_int(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)fds[WAITING - 1] + 150;
+    check_int(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    conf_start(&server);
+    int hogs = hog_descriptors(hogged, 200, 3);
+    serve_in_portions(&server, fds);
+    while (hogs > 0)
+        close(hogged[--hogs]);
+    conf_stop(&server);
+    check_int(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    check_int(server.stats.accepted, ==, WAITING);
+    check_int(server.stats.accept_pauses, >=, 1);
+}
