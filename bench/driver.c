@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -55,16 +56,15 @@ static void exec_self(void)
     execl(self, "weir-bench", "drive", "--control", "3", (char *)NULL);
 }
 
-/* In the child, never returns. Only async-signal-safe calls, but for no_exec, which is for tests.
- * */
+/* In the child, never returns. Calls what is async-signal-safe only, but for no_exec (tests). */
 static void child_run(int control, pid_t parent, bool no_exec)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent || dup2(control, CONTROL_FD) < 0)
-        _exit(127);
+    if (getppid() != parent || dup2(control, CONTROL_FD) < 0 || fcntl(CONTROL_FD, F_SETFD, 0) < 0)
+        _exit(127); /* dup2 leaves close-on-exec as it is where both are the same */
     /* Descriptors that others forgot to mark would keep a dead server's sockets open. On kernels
      * before 5.9 the call is missing, and we rely on the marks. */
     syscall(SYS_close_range, CONTROL_FD + 1, ~0u, 0);
@@ -139,8 +139,7 @@ static int await_reply(struct driver *driver, uint64_t bound_ns)
     return -EPIPE;
 }
 
-/* Sends driver->request, fills driver->reply. `bound_ns`: the longest the driver itself may take.
- * */
+/* Sends driver->request, fills driver->reply. `bound_ns`: the longest the driver may take. */
 static int ask(struct driver *driver, enum drive_verb verb, uint64_t bound_ns)
 {
     driver->error[0] = '\0';

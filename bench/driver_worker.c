@@ -48,8 +48,7 @@ conn_fail(struct drive_worker *worker, struct drive_conn *conn, const char *form
     worker->active--;
 }
 
-/* One send of what is left of the request; a frame's header goes out in the same call as its body.
- * */
+/* One send of what is left of the request; a frame's header goes out with its body. */
 static ssize_t send_rest(const struct drive_target *target, const struct drive_conn *conn)
 {
     uint8_t *body =
@@ -103,8 +102,7 @@ static void conn_fail_bytes(struct drive_worker *worker, struct drive_conn *conn
     conn_fail(worker, conn, " byte %u: want 0x%02x, got 0x%02x", at + i, want[i], got[i]);
 }
 
-/* Compares the next `len` bytes of a response. False: they differ, and the connection is given up.
- * */
+/* Compares the next `len` bytes of a response. False: they differ; the connection is given up. */
 static bool conn_verify(struct drive_worker *worker, struct drive_conn *conn, const uint8_t *got,
                         uint32_t len)
 {

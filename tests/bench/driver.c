@@ -25,8 +25,7 @@ static struct driver_target target;
 static struct driver_slice slice;
 static uint32_t id;
 
-/* A test that hangs dies of SIGALRM. (Criterion's own .timeout leaks, which LeakSanitizer minds.)
- * */
+/* A test that hangs dies of SIGALRM. (Criterion's .timeout leaks, which LeakSanitizer minds.) */
 static void bound(void)
 {
     alarm(60);

@@ -26,6 +26,7 @@ static struct wrong_server server;
 static char address[32], self[16], dir[32], json_path[64];
 static char out[TEXT_MAX], err[TEXT_MAX];
 static json_t *document;
+static bool bare; /* the child is to have standard output and error open, and nothing else */
 
 /* The driver process execs this program with "drive" in front: then it is not a test. Criterion
  * owns main, so this happens before it, and reads the arguments where every C library has them. */
@@ -103,6 +104,8 @@ static int load(const char *const *args)
     if (child == 0) {
         redirect("out", STDOUT_FILENO);
         redirect("err", STDERR_FILENO);
+        for (int fd = 0; bare && fd < 1024; fd = fd == 0 ? 3 : fd + 1)
+            close(fd);
         int code = weir_bench_load(argc, (char **)argv);
         fflush(NULL);
         _exit(code);
@@ -295,4 +298,13 @@ Test(load, says_which_driver_cpus_cannot_be_used)
     start_server(100);
     cr_expect_eq(LOAD("--connect", address, "--driver-cpus", "1023"), EXIT_USAGE);
     cr_expect(strstr(err, "driver CPUs: "), "'%s'", err);
+}
+
+/* Then the socket pair is 0 and 3, and 3 is already where the driver wants its end. */
+Test(load, works_with_standard_input_closed)
+{
+    start_server(100);
+    bare = true;
+    cr_expect_eq(LOAD("--connect", address, "--conns", "2", "--seconds", "0.05"), EXIT_DONE, "%s",
+                 err);
 }

@@ -1,5 +1,4 @@
-/* See wrong_server.h. Blocking calls, a thread per connection: nothing of what is tested is used.
- * */
+/* See wrong_server.h. Blocking calls, a thread per connection: none of what is tested is used. */
 #include "tests/bench/wrong_server.h"
 
 #include <assert.h>
