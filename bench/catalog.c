@@ -8,6 +8,7 @@
 #include <weir/weir.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static unsigned groups_of_engine(const char *name)
@@ -57,4 +58,43 @@ void weir__catalog_build(struct engine_catalog *catalog)
             groups_of_model(weir_models[i]->name));
     add_missing(catalog, "uring");
     add_missing(catalog, "bare-uring");
+}
+
+static void put_features(FILE *out, const char *const *features)
+{
+    if (features == NULL || features[0] == NULL)
+        return;
+    fputs(" Features:", out);
+    for (size_t i = 0; features[i] != NULL; i++)
+        fprintf(out, "%s %s", i > 0 ? "," : "", features[i]);
+    fputc('.', out);
+}
+
+char *weir__catalog_help(const struct engine_catalog *catalog, const char *before)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+
+    if (out == NULL)
+        return NULL;
+    fprintf(out, "%s\n\nEngines:\n", before);
+    for (size_t i = 0; i < catalog->count; i++) {
+        const struct engine_entry *entry = &catalog->entries[i];
+
+        fprintf(out, "  %-11s %s.", entry->name, entry->summary != NULL ? entry->summary : "");
+        put_features(out, weir_engine_features(entry->name));
+        fputc('\n', out);
+    }
+    fputs("\nOptions of the runtime's engines, behind a colon: per=burst (default: a coroutine is "
+          "lent "
+          "for each burst of input) or per=connection; features=-NAME,+NAME forces features off or "
+          "on; "
+          "ring_bufs=N.\n",
+          out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }

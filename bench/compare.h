@@ -103,4 +103,8 @@ int weir_bench_compare(int argc, char **argv);
 /* The names that --engines knows in this build. */
 void weir__catalog_build(struct engine_catalog *catalog);
 
+/* The names with what they are and the features they know, for the end of --help. The caller frees;
+ * NULL when out of memory. `before` comes first. */
+char *weir__catalog_help(const struct engine_catalog *catalog, const char *before);
+
 #endif

@@ -63,7 +63,7 @@ static const struct argp_option options_table[] = {
      .doc = "The row the others are compared with. Default: epoll, else the first"},
     {.name = "server-command",
      .key = KEY_SERVER_COMMAND,
-     .arg = "NAME=COMMAND",
+     .arg = "NAME=CMD",
      .doc = "Add NAME to the engines: any server that listens on $WEIR_LISTEN and prints 'ready "
             "listen=ADDRESS:PORT' (see also $WEIR_WORKLOAD, $WEIR_WORKERS). May be repeated"},
     {.doc = "The work:", .group = 2},
@@ -160,8 +160,7 @@ static const char documentation[] =
     "needs the 95 % "
     "interval of the ratio to lie beyond that.\n\n"
     "  weir-bench compare --engines uring,epoll,poll\n"
-    "  weir-bench compare --engines "
-    "uring,uring:per=connection,features=-multishot_recv,-buffer_ring,epoll\n"
+    "  weir-bench compare --engines uring,uring:features=-multishot_recv,-cqe_skip\n"
     "  weir-bench compare --shape burst --conns 100,1000 --json r.json\n\n"
     "Exit status: 0 done; 1 a server failed or bytes came back wrong; 2 bad usage, or a limit is "
     "in the way; "
@@ -475,11 +474,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 int weir_bench_compare(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .options = options_table,
-        .parser = parse_option,
-        .doc = documentation,
-    };
     struct compare_options options = {
         .workload = "echo",
         .driver_workload = DRIVER_ECHO,
@@ -500,7 +494,14 @@ int weir_bench_compare(int argc, char **argv)
         seed = 1; /* printed like any other */
     options.seed = seed;
     weir__catalog_build(&reading.catalog);
+    char *help = weir__catalog_help(&reading.catalog, documentation);
+    struct argp argp = {
+        .options = options_table,
+        .parser = parse_option,
+        .doc = help != NULL ? help : documentation,
+    };
     weir__cli_parse(&argp, argc, argv, &reading);
+    free(help);
     int code = weir__compare_run(&options);
     weir__engine_list_deinit(&options.engines);
     return code;

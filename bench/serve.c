@@ -298,18 +298,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     }
 }
 
+static const char documentation[] =
+    "Serve one workload with one I/O model.\vPrints, once it accepts connections:\n"
+    "  ready engine=uring workload=echo listen=127.0.0.1:7000 features=...\n\n"
+    "SIGTERM or SIGINT: stop accepting, finish what is in flight, exit 0.\n\n"
+    "Exit status: 0 stopped; 1 failed while serving; 2 bad usage, or the address cannot "
+    "be had; "
+    "3 this model cannot run here.";
+
 int weir_bench_serve(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .options = options_table,
-        .parser = parse_option,
-        .doc = "Serve one workload with one I/O model.\vPrints, once it accepts connections:\n"
-               "  ready engine=uring workload=echo listen=127.0.0.1:7000 features=...\n\n"
-               "SIGTERM or SIGINT: stop accepting, finish what is in flight, exit 0.\n\n"
-               "Exit status: 0 stopped; 1 failed while serving; 2 bad usage, or the address cannot "
-               "be had; "
-               "3 this model cannot run here.",
-    };
     struct reading reading = {
         .options =
             {
@@ -322,7 +320,14 @@ int weir_bench_serve(int argc, char **argv)
     };
 
     weir__catalog_build(&reading.catalog);
+    char *help = weir__catalog_help(&reading.catalog, documentation);
+    struct argp argp = {
+        .options = options_table,
+        .parser = parse_option,
+        .doc = help != NULL ? help : documentation,
+    };
     weir__cli_parse(&argp, argc, argv, &reading);
+    free(help);
     int result = weir__limits_raise_nofile();
     if (result < 0)
         fprintf(stderr, "weir-bench serve: raising the descriptor limit: %s\n", strerror(-result));

@@ -96,19 +96,27 @@ __attribute__((noinline)) static bool answer_in_parts(struct weir_conn *conn, vo
     }
 }
 
+static void *state_of(struct weir_conn *conn, const struct weir_workload *workload)
+{
+    struct conn_state *kept = weir_conn_state(conn);
+
+    if (!kept->ready) {
+        workload->init(kept->workload, &server.options->workload_options);
+        kept->ready = true;
+    }
+    return kept->workload;
+}
+
 static void handle(struct weir_conn *conn, void *argument)
 {
     const struct weir_workload *workload = argument;
-    struct conn_state *kept = weir_conn_state(conn);
-    void *state = kept != NULL ? kept->workload : NULL;
+    void *state = workload->state_bytes > 0 ? state_of(conn, workload) : NULL;
     struct weir_buf buf = {0};
 
-    if (kept != NULL && !kept->ready) {
-        workload->init(state, &server.options->workload_options);
-        kept->ready = true;
-    }
     while (weir_recv(conn, &buf) > 0) {
-        struct weir_workload_io io = {.out = reply_room, .out_capacity = sizeof reply_room};
+        struct weir_workload_io io; /* feed() fills all but these two */
+        io.out = reply_room;
+        io.out_capacity = sizeof reply_room;
         int verdict = workload->feed(state, buf.data, buf.len, &io);
 
         server.requests += io.requests;
@@ -118,13 +126,13 @@ static void handle(struct weir_conn *conn, void *argument)
             buf.data = (uint8_t *)io.reply; /* a part of the same lent buffer */
             buf.len = (uint32_t)io.reply_len;
             if (weir_send(conn, &buf) < 0)
-                break;
+                return; /* the connection failed; the buffer has gone back */
         } else if (!answer_in_parts(conn, state, &buf, &io, verdict)) {
+            weir_buf_put(server.loop, &buf);
             weir_conn_close(conn);
-            break;
+            return;
         }
     }
-    weir_buf_put(server.loop, &buf);
 }
 
 static void print_coroutine(struct weir_coro *coro, void *argument)
