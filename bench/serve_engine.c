@@ -125,8 +125,10 @@ static void handle(struct weir_conn *conn, void *argument)
                              1)) {
             buf.data = (uint8_t *)io.reply; /* a part of the same lent buffer */
             buf.len = (uint32_t)io.reply_len;
-            if (weir_send(conn, &buf) < 0)
-                return; /* the connection failed; the buffer has gone back */
+            if (weir_send(conn, &buf) < 0) {
+                weir_conn_close(conn); /* it failed; the buffer has gone back */
+                return;
+            }
         } else if (!answer_in_parts(conn, state, &buf, &io, verdict)) {
             weir_buf_put(server.loop, &buf);
             weir_conn_close(conn);

@@ -5,12 +5,15 @@
  */
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "process.h"
@@ -271,6 +274,56 @@ Test(compare, piped_output_has_plain_lines_and_no_escapes)
     cr_assert_null(strchr(process.err, '\033'));
     cr_assert_null(strchr(process.err, '\r'));
     expect_err("4 connections: 8 rounds done\n");
+}
+
+/* Runs compare on a terminal of 80 columns and returns all it showed. */
+static char *on_a_terminal(const char *no_color)
+{
+    static char text[1 << 20];
+    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    size_t used = 0;
+    int terminal;
+    int status;
+    pid_t pid = forkpty(&terminal, NULL, NULL, &size);
+
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        setenv("TERM", "xterm", 1);
+        if (no_color != NULL)
+            setenv("NO_COLOR", no_color, 1);
+        else
+            unsetenv("NO_COLOR");
+        execl(WEIR_BENCH, WEIR_BENCH, "compare", "--engines", "a,b", GOOD("a"), GOOD("b"), QUICK,
+              (char *)NULL);
+        _exit(127);
+    }
+    for (ssize_t got; (got = read(terminal, text + used, sizeof text - 1 - used)) > 0;)
+        used += (size_t)got; /* a terminal whose other end has closed is an error, and the end */
+    text[used] = '\0';
+    close(terminal);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s", text);
+    return text;
+}
+
+Test(compare, a_terminal_sees_progress_and_colours_and_a_table_that_fits)
+{
+    char *text = on_a_terminal(NULL);
+
+    cr_assert_not_null(strstr(text, "\r\033[K[1/1] 4 connections"), "%s", text);
+    cr_assert_not_null(strstr(text, "left"));
+    cr_assert_not_null(strstr(text, "\033[1mconns\033[0m"), "%s", text);
+    cr_assert_null(strstr(text, "p99.9 us"), "80 columns have no room for it");
+    cr_assert_not_null(strstr(text, "verdict"));
+}
+
+Test(compare, no_color_keeps_the_progress_and_drops_the_colours)
+{
+    char *text = on_a_terminal("1");
+
+    cr_assert_not_null(strstr(text, "\r\033[K[1/1] 4 connections"), "%s", text);
+    cr_assert_null(strstr(text, "\033[1m"), "%s", text);
+    cr_assert_null(strstr(text, "\033[2m"));
 }
 
 Test(compare, a_model_that_cannot_run_is_a_row_that_says_why)
