@@ -37,7 +37,6 @@ struct weir__buf_pool {
     uint32_t count;
     uint32_t buf_bytes; /* usable bytes of each */
     uint32_t free_count;
-    uint64_t puts; /* ever returned: a change says that a starved receive is worth another try */
     struct weir__buf *free; /* LIFO */
 };
 
@@ -69,7 +68,6 @@ static inline void weir__buf_put(struct weir__buf_pool *pool, struct weir__buf *
     buf->next = pool->free;
     pool->free = buf;
     pool->free_count++;
-    pool->puts++;
 }
 
 #endif

@@ -296,6 +296,8 @@ static bool has_work(struct weir_loop *loop)
 {
     if (loop->run_head || loop->ready.head || loop->tx_conns.head)
         return true;
+    if (loop->starved.head && loop->bufs_out < loop->bufs.count) /* see weir__conns_feed() */
+        return true;
     /* An op refused for want of room in the engine goes in after the next flush; one refused for
      * want of room with the helpers when a helper is done, which wakes us. */
     return loop->refused_head && !weir__helpers_full(&loop->helpers);

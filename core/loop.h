@@ -191,7 +191,7 @@ struct weir_loop {
     uint32_t conn_count, conns_max;
     uint32_t owned; /* connections of weir_connect(), not closed yet */
     struct weir__conn_queue ready, tx_conns, starved;
-    uint64_t starved_puts[2]; /* bufs.puts at the last two feeds */
+    uint32_t bufs_out; /* with connections and handlers: neither free nor the engine's */
     uint32_t ready_budget; /* connections the runner may still take this turn */
     uint16_t rx_bufs_max, tx_bufs_max;
     uint32_t unsent_max;

@@ -66,6 +66,7 @@ static void push_received(struct weir_conn *conn, struct weir__buf *buf, uint32_
         weir__buf_put(&loop->bufs, buf);
         return;
     }
+    loop->bufs_out++;
     buf->len = bytes;
     buf->next = NULL;
     if (conn->rx_tail)
@@ -144,15 +145,14 @@ void weir__conn_arm(struct weir_conn *conn)
     }
 }
 
-/* Re-arms connections that found no buffer, as many as buffers came back in the last two turns: a
- * completion may be older than the buffers its engine was given at the turn before. */
+/* Re-arms connections that found no buffer, as many as there are buffers that nobody holds. Those that
+ * come back do not tell it: the kernel says ENOBUFS also where no bytes wait, and such a receive, armed
+ * again, takes none, so that the others would wait for ever beside a full pool. */
 void weir__conns_feed(struct weir_loop *loop)
 {
-    uint64_t came_back = loop->bufs.puts - loop->starved_puts[1];
+    uint32_t spare = loop->bufs.count - loop->bufs_out;
 
-    loop->starved_puts[1] = loop->starved_puts[0];
-    loop->starved_puts[0] = loop->bufs.puts;
-    while (came_back-- > 0 && loop->starved.head) {
+    while (spare-- > 0 && loop->starved.head) {
         struct weir_conn *conn =
             queue_pop(loop, &loop->starved, offsetof(struct weir_conn, next_starved));
         conn->flags &= (uint16_t)~CONN_STARVED;
@@ -170,6 +170,7 @@ void weir__conn_drop_received(struct weir_conn *conn)
     while (conn->rx_head) {
         struct weir__buf *buf = &bufs[conn->rx_head];
         conn->rx_head = buf->next ? (uint16_t)buf->next->index : 0;
+        conn->loop->bufs_out--;
         weir__buf_put(&conn->loop->bufs, buf);
     }
     conn->rx_tail = conn->rx_bufs = 0;

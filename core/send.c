@@ -40,6 +40,7 @@ static uint32_t put_chain(struct weir_conn *conn, uint32_t head)
         next = buf->next;
         bytes += buf->len;
         conn->tx_bufs--;
+        loop->bufs_out--;
         weir__buf_put(&loop->bufs, buf);
     }
     conn->unsent -= bytes;
@@ -305,14 +306,17 @@ int weir_buf_get(struct weir_loop *loop, struct weir_buf *handle, uint64_t deadl
         if (res)
             return res;
     }
+    loop->bufs_out++;
     *handle = (struct weir_buf){.data = buf->base, .len = loop->bufs.buf_bytes, .id = buf->index};
     return 0;
 }
 
 void weir_buf_put(struct weir_loop *loop, struct weir_buf *handle)
 {
-    if (handle->id)
+    if (handle->id) {
+        loop->bufs_out--;
         weir__buf_put(&loop->bufs, buf_at(loop, handle->id));
+    }
     *handle = (struct weir_buf){0};
 }
 
