@@ -275,7 +275,7 @@ static void count_one(struct weir_coro *co, void *arg)
 
 Test(coro, each_finds_all_that_live_and_no_other)
 {
-    enum { N = 5000 }; /* more than one slab */
+    enum { N = COSTLY ? 2500 : 5000 }; /* more than one slab */
     static struct weir_coro *co[N];
     static size_t counts[N];
     for (uintptr_t i = 0; i < N; i++) {
@@ -299,7 +299,7 @@ static void count_up(void *arg)
 
 Test(coro, a_random_life_keeps_to_the_model)
 {
-    enum { N = 64, STEPS = 200000 };
+    enum { N = 64, STEPS = COSTLY ? 5000 : 200000 };
     struct weir_coro *co[N] = {NULL};
     uintptr_t at[N] = {0}, end[N] = {0};
     uint64_t random = 88172645463325252, live = 0;
