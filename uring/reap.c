@@ -158,9 +158,9 @@ int weir__uring_reap(struct weir__uring *uring)
     for (unsigned i = 0; i < ready; i++) {
         const struct io_uring_cqe *cqe = &cq->cqes[(head + i) & cq->ring_mask];
         const struct io_uring_cqe *ahead = &cq->cqes[(head + i + PREFETCH_AHEAD) & cq->ring_mask];
-        const char *op = (const char *)(uintptr_t)(ahead->user_data & WEIR__URING_ADDRESS);
-        __builtin_prefetch(op, 1);
-        __builtin_prefetch(op + 64, 1); /* of a connection's slot, which the op begins */
+        uintptr_t op = (uintptr_t)(ahead->user_data & WEIR__URING_ADDRESS);
+        __builtin_prefetch((const void *)op, 1);
+        __builtin_prefetch((const void *)(op + 64), 1); /* of a slot, which the op begins */
         delivered += finish(uring, cqe->user_data, cqe->res, cqe->flags);
     }
     io_uring_cq_advance(&uring->ring, ready);
