@@ -382,8 +382,9 @@ static void fill_ratios(const struct group *group, const struct contender *conte
     const struct contender *reference = weir__group_reference(group);
 
     cell->is_reference = reference == contender;
-    if (reference == NULL || reference == contender || reference->slice_count == 0)
-        return;
+    if (reference == NULL || reference == contender || reference->slice_count == 0 ||
+        contender->failed)
+        return; /* what died or lied is not faster than anything */
     uint64_t seed = group->options->seed;
     struct report_noise noise = weir__group_noise(group);
 

@@ -106,19 +106,25 @@ static bool ties(const struct report *report, const struct report_cell *cell,
     return a.lo <= b.hi + floor && b.lo <= a.hi + floor;
 }
 
+/* A server that died or lied has figures to look at, but wins nothing. */
+static bool competes(const struct report_cell *cell, enum report_figure figure)
+{
+    return cell->failed == NULL && !isnan(weir__report_figure(cell, figure));
+}
+
 bool weir__report_is_best(const struct report *report, const struct report_cell *cell,
                           enum report_figure figure)
 {
     const struct report_cell *best = NULL;
     unsigned rivals = 0;
 
-    if (isnan(weir__report_figure(cell, figure)))
+    if (!competes(cell, figure))
         return false;
     for (size_t i = 0; i < report->cell_count; i++) {
         const struct report_cell *other = &report->cells[i];
         double value = weir__report_figure(other, figure);
 
-        if (other->conns != cell->conns || isnan(value))
+        if (other->conns != cell->conns || !competes(other, figure))
             continue;
         rivals++;
         if (best == NULL || advantage(value, weir__report_figure(best, figure), figure) > 1)

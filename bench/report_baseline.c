@@ -160,8 +160,8 @@ static bool judge(const struct report_cell *cell, const json_t *old,
     struct pair pair = figure_pair(cell, old, rule->by_ratio);
 
     fprintf(out, "  %-24s %6u conns: ", cell->engine, cell->conns);
-    if (!cell->measured) {
-        fprintf(out, "not measured: %s\n", cell->skipped ? cell->skipped : cell->failed);
+    if (!cell->measured || cell->failed != NULL) {
+        fprintf(out, "not measured: %s\n", cell->failed ? cell->failed : cell->skipped);
         return false;
     }
     if (isnan(pair.before.median) || !weir__interval_bounded(pair.now)) {

@@ -103,6 +103,10 @@ static void format_ratio(char *text, size_t bytes, struct interval ratio, bool b
 
 static void format_verdict(char *text, size_t bytes, const struct report_cell *cell)
 {
+    if (cell->failed != NULL) {
+        snprintf(text, bytes, "failed");
+        return;
+    }
     if (cell->is_reference) {
         snprintf(text, bytes, "reference");
         return;

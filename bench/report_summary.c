@@ -40,7 +40,8 @@ static void take_cell(struct summary *summary, const struct report_cell *cell)
 {
     if (cell->is_reference && cell->measured)
         summary->reference = cell;
-    if (!cell->measured || !cell->has_ratio || cell->verdict == VERDICT_UNKNOWN)
+    if (!cell->measured || cell->failed != NULL || !cell->has_ratio ||
+        cell->verdict == VERDICT_UNKNOWN)
         return;
     summary->any_ratio = true;
     if (cell->verdict == VERDICT_SLOWER)

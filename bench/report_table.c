@@ -102,6 +102,8 @@ static void lay_out(struct layout *layout, const struct grid *grid, size_t colum
 
 static const char *verdict_colour(const struct grid_row *row)
 {
+    if (row->cell != NULL && row->cell->failed != NULL)
+        return RED;
     if (row->cell == NULL || !row->cell->has_ratio)
         return NULL;
     if (row->cell->verdict == VERDICT_FASTER)

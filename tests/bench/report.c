@@ -50,8 +50,6 @@ static void setup(void)
     cells[2] = (struct report_cell){
         .engine = "a\"b,c<d>|e", .conns = 100, .skipped = "io_uring: EPERM, \"forbidden\" <here>"};
     cells[3] = measured("poll", 99500, 5.01);
-    cells[3].failed = "killed by signal 11";
-    cells[3].verified = false;
     noise[0] = (struct report_noise){100, quiet, quiet};
     report = (struct report){
         .tool = "compare",
@@ -127,8 +125,20 @@ Test(report, the_best_of_a_column_is_marked_and_a_tie_is_shared)
     cr_assert(weir__report_is_best(&report, &cells[3], FIGURE_RPS), "within noise of the best");
 }
 
+Test(report, what_failed_wins_nothing)
+{
+    cells[0].failed = "wrong bytes came back";
+    cr_assert_not(weir__report_is_best(&report, &cells[0], FIGURE_RPS));
+    cr_assert(weir__report_is_best(&report, &cells[1], FIGURE_RPS));
+    char *text = written(write_table);
+    cr_assert_null(strstr(text, "120,000*"), "%s", text);
+    cr_assert_null(strstr(text, "uring serves best"), "%s", text);
+    free(text);
+}
+
 Test(report, the_table_has_a_row_for_each_cell_and_says_why_one_is_missing)
 {
+    cells[3].failed = "killed by signal 11";
     char *text = written(write_table);
 
     cr_assert_not_null(strstr(line_with(text, "uring "), "120,000*"), "%s", text);
