@@ -18,11 +18,22 @@ import sys
 TAP_LINE = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*([^#]*)(?:#\s*(\S+)\s*(.*))?$")
 TAP_PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*skip\w*\s*(.*))?$", re.IGNORECASE)
 GOOD = {"OK", "EXPECTEDFAIL"}
+DURATION = re.compile(r"\s*\(\d+\.\d+s\)$")
 DIAGNOSTICS = 12
 
 
+told = {}  # what was said, and how often: a parameterized test fails once for each parameter
+
+
 def tell(*words):
-    print("weir:", *words, file=sys.stderr)
+    line = " ".join(("weir:", *words))
+    told[line] = told.get(line, 0) + 1
+
+
+def tell_now():
+    for line, times in told.items():
+        print(line + (f"  ({times} times)" if times > 1 else ""), file=sys.stderr)
+    told.clear()
 
 
 def count_tap(name, text):
@@ -48,7 +59,7 @@ def count_tap(name, text):
         if not result:
             continue
         said = (result[4] or "").upper()
-        what = f"{name}: {result[3].strip()}"
+        what = f"{name}: {DURATION.sub('', result[3].strip())}"
         if said.startswith("SKIP"):
             skipped += 1
             tell("skipped:", what, "-", result[5] or "no reason given")
@@ -91,9 +102,11 @@ def main(log_path, expected=0):
                 continue  # the last line of a run that was killed
             programs += 1
             totals = [a + b for a, b in zip(totals, count_program(entry))]
+            tell_now()
     if programs < expected:
         tell(f"FAILED: {expected - programs} of {expected} test programs did not end")
         totals[1] += expected - programs
+    tell_now()
     print(*totals)
 
 
