@@ -80,6 +80,21 @@ static void ours_run(struct ours *o, size_t pairs)
     o->next = at;
 }
 
+/* As a run queue does it, which knows who is next but one. */
+static void ours_run_prefetched(struct ours *o, size_t pairs)
+{
+    size_t at = o->next, ahead = (at + 2) % o->n;
+    for (size_t i = 0; i < pairs; i++) {
+        weir_coro_prefetch(o->co[ahead]);
+        weir_coro_resume(o->co[at], NULL);
+        if (++at == o->n)
+            at = 0;
+        if (++ahead == o->n)
+            ahead = 0;
+    }
+    o->next = at;
+}
+
 static void ours_create_run(struct weir_coro_pool *pool, size_t lives)
 {
     for (size_t i = 0; i < lives; i++) {
@@ -101,10 +116,11 @@ static void finish_round(struct row *row, int round)
     row->ratios[round] = row->peers[round] > 0 ? row->ours[round] / row->peers[round] : 0;
 }
 
-static void switch_round(struct row *row, int round, struct ours *ours, void *peer)
+static void switch_round(struct row *row, int round, struct ours *ours, void *peer,
+                         void (*run)(struct ours *ours, size_t pairs))
 {
     uint64_t from = now_ns();
-    ours_run(ours, BATCH);
+    run(ours, BATCH);
     row->ours[round] = per_pair(from);
     from = now_ns();
     if (peer != NULL)
@@ -129,7 +145,7 @@ static void print(const char *what, size_t n, struct row *row)
 {
     char name[64];
     snprintf(name, sizeof name, n == 0 ? "%s" : "%s, %zu live", what, n);
-    printf("%-36s %11.1f", name, median(row->ours));
+    printf("%-42s %11.1f", name, median(row->ours));
     if (peer_exists())
         printf(" %11.1f %9.2f\n", median(row->peers), median(row->ratios));
     else
@@ -138,7 +154,7 @@ static void print(const char *what, size_t n, struct row *row)
 
 int main(void)
 {
-    static struct row switches[COUNTS], create;
+    static struct row switches[COUNTS], prefetched[COUNTS], create;
     struct ours ours[COUNTS];
     void *peers[COUNTS] = {NULL};
     struct weir_coro_pool *pool;
@@ -153,13 +169,17 @@ int main(void)
             peers[i] = peer_switch_new(counts[i]);
     }
     for (int round = 0; round < ROUNDS; round++) {
-        for (size_t i = 0; i < COUNTS; i++)
-            switch_round(&switches[i], round, &ours[i], peers[i]);
+        for (size_t i = 0; i < COUNTS; i++) {
+            switch_round(&switches[i], round, &ours[i], peers[i], ours_run);
+            switch_round(&prefetched[i], round, &ours[i], peers[i], ours_run_prefetched);
+        }
         create_round(&create, round, pool);
     }
-    printf("%-36s %11s %11s %9s\n", "ns, median", "weir-coro", "Boost", "ratio");
+    printf("%-42s %11s %11s %9s\n", "ns, median", "weir-coro", "Boost", "ratio");
     for (size_t i = 0; i < COUNTS; i++)
         print("resume + yield", counts[i], &switches[i]);
+    for (size_t i = 0; i < COUNTS; i++)
+        print("the same, prefetched 2 ahead", counts[i], &prefetched[i]);
     print("create + run + destroy, warm pool", 0, &create);
     for (size_t i = 0; i < COUNTS; i++) {
         free(ours[i].co);
