@@ -28,9 +28,11 @@
  * owes one weir_coro_free. weir_coro_free also ends a coroutine that is suspended or was never
  * resumed: its frames are dropped, not unwound.
  *
- * FLOATING POINT. Rounding mode and exception masks (MXCSR, the x87 control word, FPCR) belong
- * to the thread, like the signal mask: a switch neither saves nor restores them. Who changes
- * them restores them before yielding. Saving them would cost a third of the switch.
+ * FLOATING POINT. Rounding mode, exception masks and flags (MXCSR, the x87 control word, FPCR)
+ * belong to the thread, like the signal mask: a switch neither saves nor restores them. Who
+ * changes them restores them before yielding. A load of MXCSR is not only dear, it takes hundreds
+ * of nanoseconds where the flags differ, as they do once either side has rounded a result. (The
+ * ucontext fallback does restore them, since the libc does.)
  *
  * SIGNALS. A coroutine's stack is too small for a signal frame (an AVX-512 one is near 4 KiB).
  * The pool gives its thread an alternate signal stack; install your handlers with SA_ONSTACK.
