@@ -24,9 +24,9 @@
  * LIFE OF A HANDLE. weir_coro_new lends a stack from the pool. When the coroutine's function
  * returns, the stack goes back by itself: nobody has to free it, and the handle is dead. It may
  * still be asked for its status, which is WEIR_CORO_DONE, until the next weir_coro_new of any
- * kind on that pool. Who wants the handle to stay valid longer calls weir_coro_keep, and then
- * owes one weir_coro_free. weir_coro_free also ends a coroutine that is suspended or was never
- * resumed: its frames are dropped, not unwound.
+ * kind, or weir_coro_call_deep, on that pool. Who wants the handle to stay valid longer calls
+ * weir_coro_keep, and then owes one weir_coro_free. weir_coro_free also ends a coroutine that is
+ * suspended or was never resumed: its frames are dropped, not unwound.
  *
  * FLOATING POINT. Rounding mode, exception masks and flags (MXCSR, the x87 control word, FPCR)
  * belong to the thread, like the signal mask: a switch neither saves nor restores them. Who
@@ -58,7 +58,11 @@ struct weir_coro_pool;
 /* What a coroutine runs. `arg` is what weir_coro_new was given; it is not copied. */
 typedef void weir_coro_fn(void *arg);
 
-/* How the lower end of a stack is watched. Every tier keeps a gap of one page below the stack. */
+/*
+ * How the lower end of a stack is watched. Every tier keeps a gap of one page below the stack; code
+ * with frames larger than a page is to be compiled with -fstack-clash-protection, or jumps over it.
+ * See madvise(2), mprotect(2), and vm.max_map_count for why the second is rationed.
+ */
 enum weir_coro_guard {
     WEIR_CORO_GUARD_AUTO,     /* the first of the following that works */
     WEIR_CORO_GUARD_MADVISE,  /* MADV_GUARD_INSTALL: costs no mapping (Linux 6.13) */
@@ -80,7 +84,8 @@ struct weir_coro_options {
     enum weir_coro_guard guard; /* WEIR_CORO_GUARD_AUTO */
     size_t guard_maps;          /* mappings all pools' mprotect guards may use together;
                                    half of what vm.max_map_count leaves */
-    unsigned colours;           /* different stack tops, a cache line apart; 16; 1 for none */
+    unsigned colours;           /* different stack tops, a cache line apart; 16, which takes up to
+                                   1 KiB of each stack; 1 for none */
 
     /* Trim: how many idle stacks stay resident. See weir_coro_pool_tick. */
     bool trim_off;           /* keep every stack for ever */
@@ -213,11 +218,12 @@ WEIR_API void weir_coro_prefetch(const struct weir_coro *co);
 /*
  * The clock of the trim policy. To be called by the loop once a turn, before it waits; it is a
  * compare when nothing is due. `now_ns` is any monotonic clock's. When a sample is due, the peak
- * of live coroutines since the last one enters the window, and then at most trim_step of the
- * idle stacks beyond the window's percentile go back to the operating system, coldest first
- * (MADV_DONTNEED). Returns when to call again, in the same clock; UINT64_MAX when nothing is
- * left to trim (any turn of the loop may call it nevertheless, and has to after new coroutines
- * ran).
+ * of live coroutines since the last one enters the window (the peak, so that a burst between two
+ * samples is not overlooked and its stacks not faulted in anew each time), and then at most
+ * trim_step of the idle stacks beyond the window's percentile go back to the operating system,
+ * coldest first (MADV_DONTNEED). Returns when to call again, in the same clock; UINT64_MAX when
+ * nothing is left to trim (any turn of the loop may call it nevertheless, and has to after new
+ * coroutines ran).
  */
 WEIR_API uint64_t weir_coro_pool_tick(struct weir_coro_pool *pool, uint64_t now_ns);
 
