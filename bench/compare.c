@@ -42,6 +42,7 @@ struct compare {
     size_t note_count;
     struct report_file files[FILE_COUNT];
     json_t *baseline;
+    struct host_ticks ticks; /* when the run began */
     bool something_failed;
     bool driver_lost;
     bool misused; /* an engine's options are wrong */
@@ -391,9 +392,30 @@ static int exit_code(const struct compare *compare, unsigned regressions)
     return regressions > 0 ? EXIT_SLOWER : EXIT_DONE;
 }
 
+/* What others did to the machine meanwhile is part of the result. */
+static void note_neighbours(struct compare *compare)
+{
+    struct host_ticks now;
+    double load = compare->host.load_average;
+
+    if (load > compare->host.cores * 0.5)
+        note(compare,
+             "the load average was %.1f on %d CPUs before the run: other programs are at work, and "
+             "the figures are noisier for it",
+             load, compare->host.cores);
+    if (compare->ticks.all == 0 || weir__host_ticks(&now) < 0 || now.all <= compare->ticks.all)
+        return;
+    double stolen =
+        (double)(now.stolen - compare->ticks.stolen) / (double)(now.all - compare->ticks.all);
+    if (stolen > 0.01)
+        note(compare, "the hypervisor gave %.1f %% of the CPU time to others during the run",
+             100 * stolen);
+}
+
 static int finish(struct compare *compare)
 {
     FILE *out = stdout_is_taken(compare->options) ? stderr : stdout;
+    note_neighbours(compare);
     struct report report = make_report(compare);
     unsigned regressions = 0;
 
@@ -463,6 +485,8 @@ int weir__compare_run(struct compare_options *options)
     int code = prepare(compare);
     if (code == EXIT_DONE) {
         catch_signals();
+        if (weir__host_ticks(&compare->ticks) < 0)
+            compare->ticks = (struct host_ticks){0};
         keep_off_server_cpus(options);
         if (start_driver(compare) < 0)
             code = EXIT_FAILED;

@@ -7,6 +7,9 @@
 #include "config.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -207,6 +210,35 @@ static void read_mitigations(struct host *host)
     qsort(host->mitigations, host->mitigation_count, sizeof host->mitigations[0], by_name);
 }
 
+static double read_load_average(void)
+{
+    double one_minute;
+
+    return getloadavg(&one_minute, 1) == 1 ? one_minute : NAN;
+}
+
+int weir__host_ticks(struct host_ticks *ticks)
+{
+    uint64_t value[8] = {0}; /* user nice system idle iowait irq softirq steal */
+    FILE *file = fopen("/proc/stat", "re");
+
+    *ticks = (struct host_ticks){0};
+    if (file == NULL)
+        return -EIO;
+    int got = fscanf(file,
+                     "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+                     " %" SCNu64 " %" SCNu64,
+                     &value[0], &value[1], &value[2], &value[3], &value[4], &value[5], &value[6],
+                     &value[7]);
+    fclose(file);
+    if (got != 8)
+        return -EIO;
+    for (size_t i = 0; i < 8; i++)
+        ticks->all += value[i];
+    ticks->stolen = value[7];
+    return 0;
+}
+
 static char *read_port_range(void)
 {
     char *text = weir__read_text("/proc/sys/net/ipv4/ip_local_port_range");
@@ -233,6 +265,7 @@ void weir__host_read(struct host *host)
     host->port_range = read_port_range();
     host->liburing = LIBURING_VERSION;
     host->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    host->load_average = read_load_average();
     host->memory_bytes = memory != NULL ? strtoll(memory, NULL, 10) * 1024 : -1;
     host->nofile = read_limit(RLIMIT_NOFILE, false);
     host->nofile_hard = read_limit(RLIMIT_NOFILE, true);

@@ -29,6 +29,7 @@ struct host {
     char *port_range;     /* "32768-60999" */
     const char *liburing; /* its version; NULL: built without */
     int cores;            /* CPUs online */
+    double load_average;  /* of the last minute, when read; NAN: unknown */
     int64_t memory_bytes;
     int64_t nofile;      /* soft RLIMIT_NOFILE; -1: unlimited or unknown */
     int64_t nofile_hard; /* the same, hard */
@@ -44,6 +45,15 @@ struct host {
 void weir__host_read(struct host *host);
 
 void weir__host_deinit(struct host *host);
+
+/* Ticks of all CPUs since boot, and those that the hypervisor gave to others meanwhile. */
+struct host_ticks {
+    uint64_t all;
+    uint64_t stolen;
+};
+
+/* 0, or -EIO where /proc/stat does not say. */
+int weir__host_ticks(struct host_ticks *ticks);
 
 /* The congestion control that both ends of every benchmark connection set: cubic where the kernel
  * has it, else reno. Static storage. */

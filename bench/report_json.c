@@ -56,7 +56,8 @@ static json_t *host_object(const struct host *host)
         json_object_set_new(mitigations, host->mitigations[i].name,
                             string_or_null(host->mitigations[i].state));
     return json_pack(
-        "{s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "{s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+        "s:o}",
         "kernel", string_or_null(host->kernel), "cpu", string_or_null(host->cpu), "cores",
         host->cores, "liburing", string_or_null(host->liburing), "mitigations", mitigations,
         "nofile", number_or_null(host->nofile), "nofile_hard", number_or_null(host->nofile_hard),
@@ -65,7 +66,8 @@ static json_t *host_object(const struct host *host)
         "max_map_count", number_or_null(host->max_map_count), "congestion_control_default",
         string_or_null(host->congestion_default), "port_range", string_or_null(host->port_range),
         "hypervisor", string_or_null(host->hypervisor), "governor", string_or_null(host->governor),
-        "libc", string_or_null(host->libc), "compiler", string_or_null(host->compiler));
+        "libc", string_or_null(host->libc), "compiler", string_or_null(host->compiler),
+        "load_average", real_or_null(host->load_average));
 }
 
 static json_t *noise_object(const struct report_noise *noise)
