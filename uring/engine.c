@@ -22,7 +22,9 @@ static void release(struct weir__uring *uring)
 static void engine_close(struct weir__engine *engine)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
-    assert(!uring->pended.head && !uring->quiet.head && !uring->settling.head);
+    /* From a broken ring nothing comes back. */
+    assert(uring->broken || uring->held == 0);
+    assert(uring->broken || !(uring->pended.head || uring->quiet.head || uring->settling.head));
     weir__uring_wake_close(uring);
     release(uring);
 }

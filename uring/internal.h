@@ -78,6 +78,7 @@ struct weir__uring {
     unsigned enter_flags; /* added to every enter */
     int hurry;            /* the next wait() must not block */
     int broken;           /* -errno once the ring cannot go on */
+    uint32_t held;        /* ops taken and not given back; helper threads' not counted */
     uint8_t generation;
     uint64_t features;
     struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
@@ -107,6 +108,17 @@ static inline uint64_t weir__uring_token(const struct weir__op *op)
 {
     return (uint64_t)(op->engine_bits & WEIR__URING_GENERATION) << WEIR__URING_GENERATION_SHIFT |
            (uint64_t)(uintptr_t)op;
+}
+
+/* Every completion leaves through here. Returns 1, the completions delivered. */
+static inline int weir__uring_complete(struct weir__uring *uring, struct weir__op *op, int32_t res,
+                                       int more)
+{
+    assert(more || uring->held > 0);
+    uring->held -= !more;
+    uring->counters.completions++;
+    weir__op_complete(op, res, more);
+    return 1;
 }
 
 /* setup.c */

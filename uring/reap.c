@@ -15,11 +15,9 @@ enum { PREFETCH_AHEAD = 4 };
 
 static int complete(struct weir__uring *uring, struct weir__op *op, int32_t res, int more)
 {
-    uring->counters.completions++;
     if (!more && op->engine_bits & WEIR__URING_PENDED)
         weir__uring_unpend(uring, op); /* it wanted to be cancelled */
-    weir__op_complete(op, res, more);
-    return 1;
+    return weir__uring_complete(uring, op, res, more);
 }
 
 /* io_uring waits for a socket even where it is non-blocking, but takes O_NONBLOCK at its word for

@@ -255,7 +255,7 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
 {
     uint64_t off = options->features_off;
     uint32_t bufs = options->ring_bufs ? options->ring_bufs : RING_BUFS;
-    /* A quarter of the pool, at least one, is never lent to the kernel: handlers take buffers, too. */
+    /* A quarter of the pool, at least one, is never lent to the kernel: handlers take buffers. */
     uint32_t count = uring->base.env->bufs->count, share = count - (count < 8 ? 1 : count / 4);
     bufs = bufs < share ? bufs : share;
     if (bufs > 0 && !(off & WEIR__URING_BIT(BUFFER_RING)))

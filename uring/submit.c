@@ -234,11 +234,10 @@ int weir__uring_quiet_settle(struct weir__uring *uring)
     int delivered = 0;
 
     weir__uring_ops_init(&uring->settling);
-    for (; op; op = next, delivered++) {
+    for (; op; op = next) {
         next = op->next;
         op->engine_bits = 0;
-        uring->counters.completions++;
-        weir__op_complete(op, (int32_t)weir__uring_chain_bytes(op->buf), 0);
+        delivered += weir__uring_complete(uring, op, (int32_t)weir__uring_chain_bytes(op->buf), 0);
     }
     return delivered;
 }
@@ -292,6 +291,7 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
     if (!sqe)
         return -EBUSY;
     weir__op_set_state(op, WEIR__OP_HELD);
+    uring->held++;
     op->engine_bits = 0;
     if (op->kind == WEIR__OP_SEND || op->kind == WEIR__OP_SEND_BUFS)
         op->offset = 0; /* bytes sent */
@@ -352,9 +352,7 @@ int weir__uring_drain_pended(struct weir__uring *uring)
         struct weir__op *op = uring->pended.head;
         if (op->state == WEIR__OP_CANCELLING && !(op->engine_bits & WEIR__URING_IN_KERNEL)) {
             weir__uring_unpend(uring, op);
-            uring->counters.completions++;
-            delivered++;
-            weir__op_complete(op, -ECANCELED, 0);
+            delivered += weir__uring_complete(uring, op, -ECANCELED, 0);
             continue;
         }
         struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
