@@ -86,7 +86,6 @@ enum weir__conn_flags {
     CONN_CLOSING = 1 << 6,   /* no more user code; see conn.c */
     CONN_ABORT = 1 << 7,     /* close with a reset */
     CONN_STARVED = 1 << 8,   /* in loop->starved: no buffer was left for it */
-    CONN_RETRIED = 1 << 9,   /* it found no buffer, and was armed again at once */
     CONN_RECEIVING = 1 << 10, /* task waits in weir_recv() */
     CONN_DRAINING = 1 << 11,  /* task waits for unsent bytes to go */
     CONN_OWNED = 1 << 12,     /* made by weir_connect(): no handler */

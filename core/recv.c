@@ -75,22 +75,16 @@ static void push_received(struct weir_conn *conn, struct weir__buf *buf, uint32_
         conn->rx_head = (uint16_t)buf->index;
     conn->rx_tail = (uint16_t)buf->index;
     conn->rx_bufs++;
-    conn->flags &= (uint16_t)~CONN_RETRIED;
 }
 
-/* No buffer was left. The first time it is armed again at once: the engine may have had none only
- * because it had not yet been given those that were free. After that, when one comes back. */
+/* No buffer was left. */
 static void starve(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
 
-    if (conn->flags & CONN_RETRIED) {
-        conn->flags |= CONN_STARVED;
-        loop->stats.starved++;
-        queue_push(&loop->starved, conn, offsetof(struct weir_conn, next_starved));
-    } else {
-        conn->flags |= CONN_RETRIED;
-    }
+    conn->flags |= CONN_STARVED;
+    loop->stats.starved++;
+    queue_push(&loop->starved, conn, offsetof(struct weir_conn, next_starved));
 }
 
 /* Takes a completion of the receive into the connection's state. */
