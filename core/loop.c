@@ -2,6 +2,7 @@
 #include "core/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -392,8 +393,10 @@ int weir_loop_run(struct weir_loop *loop)
 
 void weir_loop_stop(struct weir_loop *loop)
 {
+    atomic_fetch_add(&loop->callers, 1);
     atomic_store(&loop->stop_asked, true);
     weir__loop_wake(loop);
+    atomic_fetch_sub(&loop->callers, 1);
 }
 
 void weir_loop_stop_now(struct weir_loop *loop)
@@ -419,6 +422,9 @@ void weir_loop_free(struct weir_loop *loop)
         assert(res == 0 && "weir_loop_free: the engine failed while closing");
         (void)res;
     }
+    /* Who asked for the end, or posted what led to it, may still be on the way out of that call. */
+    while (atomic_load(&loop->callers) > 0)
+        sched_yield();
     loop_deinit(loop);
 }
 

@@ -206,6 +206,7 @@ struct weir_loop {
 
     _Atomic(struct weir_post *) posts;
     atomic_bool sleeping, stop_asked;
+    atomic_uint callers; /* inside weir_post() or weir_loop_stop(), which touch the engine last */
     bool stopping, running, ended;
     bool cut; /* stopping, and the time to drain is over: nothing may wait any more */
     uint64_t drain_ns;

@@ -8,11 +8,10 @@
 /* The head once no more is taken. */
 static struct weir_post closed_mark;
 
-int weir_post(struct weir_loop *loop, struct weir_post *post)
+static int push(struct weir_loop *loop, struct weir_post *post)
 {
     struct weir_post *head = atomic_load(&loop->posts);
 
-    assert(post->fn);
     do {
         if (head == &closed_mark)
             return -ESHUTDOWN;
@@ -20,6 +19,15 @@ int weir_post(struct weir_loop *loop, struct weir_post *post)
     } while (!atomic_compare_exchange_weak(&loop->posts, &head, post));
     weir__loop_wake(loop);
     return 0;
+}
+
+int weir_post(struct weir_loop *loop, struct weir_post *post)
+{
+    assert(post->fn);
+    atomic_fetch_add(&loop->callers, 1);
+    int error = push(loop, post);
+    atomic_fetch_sub(&loop->callers, 1);
+    return error;
 }
 
 void weir__loop_wake(struct weir_loop *loop)
