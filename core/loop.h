@@ -1,9 +1,9 @@
 /*
  * What the files of the runtime share: the loop, its tasks, connections and listeners.
  *
- * One turn of the loop (loop.c): run what is runnable, then the bursts of ready connections; send what
- * was handed over; wait in the engine, which reaps; fire timers. Reaping only marks things runnable,
- * so user code never runs inside an engine.
+ * One turn of the loop (loop.c): run what is runnable, then the bursts of ready connections; send
+ * what was handed over; wait in the engine, which reaps; fire timers. Reaping only marks things
+ * runnable, so user code never runs inside an engine.
  *
  * loop.c   new, run, stop, the turn          task.c      spawn, join, waits, cancel
  * conn.c   slots, closing, ids               recv.c      received buffers, arming, bursts
@@ -71,7 +71,8 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
                                  const char *name, const char *place);
 void weir__task_resume(struct weir_task *task);
 void weir__tasks_cancel(struct weir_loop *loop);
-/* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the deadline. */
+/* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the
+ * deadline. */
 int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns);
 
 /* ---- connections ----------------------------------------------------------------------------- */
@@ -93,8 +94,8 @@ enum weir__conn_flags {
     CONN_LINGERING = 1 << 13, /* closing, and counted in loop->lingering */
 };
 
-/* A slot. Idle connections cost this and nothing else, so it is kept to two cache lines: the first is
- * what a request touches of the op, the second the rest. */
+/* A slot. Idle connections cost this and nothing else, so it is kept to two cache lines: the first
+ * is what a request touches of the op, the second the rest. */
 struct weir_conn {
     struct weir__op rx; /* the multishot receive; at the end, the close */
     struct weir_loop *loop;
@@ -118,7 +119,7 @@ static_assert(sizeof(struct weir_conn) == 128, "an idle connection is two cache 
 
 enum {
     WEIR__LINGER_LOOKS = 30, /* seconds a closed connection may take to send its last byte */
-    WEIR__BURST_BUDGET = 16, /* buffers a connection may receive in a turn: one loud peer starves nobody */
+    WEIR__BURST_BUDGET = 16, /* buffers a connection may receive in a turn: none starves the rest */
 };
 
 /* A FIFO of connections, linked by index + 1 through one of their next_ fields. */
@@ -228,7 +229,7 @@ static inline struct weir_conn *weir__conn_at(const struct weir_loop *loop, uint
 
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);
-/* Cancels a held op, or one that waits in the queue of the refused: then done() is called at once. */
+/* Cancels a held op, or one waiting in the queue of the refused: then done() is called at once. */
 void weir__cancel(struct weir_loop *loop, struct weir__op *op);
 void weir__refused_retry(struct weir_loop *loop);
 

@@ -1,7 +1,7 @@
 /*
- * A slab of equal objects with stable addresses and small indices: connections, tasks, per-connection
- * state. Grows by chunks and never moves or shrinks; the object freed last is handed out first. One
- * thread.
+ * A slab of equal objects with stable addresses and small indices: connections, tasks,
+ * per-connection state. Grows by chunks and never moves or shrinks; the object freed last is handed
+ * out first. One thread.
  */
 #ifndef WEIR_CORE_SLAB_H
 #define WEIR_CORE_SLAB_H
@@ -22,8 +22,8 @@ struct weir__slab {
 void weir__slab_init(struct weir__slab *slab, size_t object_bytes);
 /* All objects are gone with it. */
 void weir__slab_deinit(struct weir__slab *slab);
-/* A free object and its index. All zero the first time it is handed out; later as it was put, but for
- * the first 4 bytes. NULL when out of memory. */
+/* A free object and its index. All zero the first time it is handed out; later as it was put, but
+ * for the first 4 bytes. NULL when out of memory. */
 void *weir__slab_get(struct weir__slab *slab, uint32_t *index);
 void weir__slab_put(struct weir__slab *slab, uint32_t index);
 
@@ -34,7 +34,8 @@ static inline uint32_t weir__slab_size(const struct weir__slab *slab)
 }
 
 /* `object_bytes` is the slab's, rounded up to cache lines; a constant saves a multiplication. */
-static inline void *weir__slab_at(const struct weir__slab *slab, uint32_t index, size_t object_bytes)
+static inline void *weir__slab_at(const struct weir__slab *slab, uint32_t index,
+                                  size_t object_bytes)
 {
     return slab->chunks[index / WEIR__SLAB_CHUNK] + index % WEIR__SLAB_CHUNK * object_bytes;
 }
