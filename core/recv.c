@@ -139,9 +139,9 @@ void weir__conn_arm(struct weir_conn *conn)
     }
 }
 
-/* Re-arms connections that found no buffer, as many as there are buffers that nobody holds. Those that
- * come back do not tell it: the kernel says ENOBUFS also where no bytes wait, and such a receive, armed
- * again, takes none, so that the others would wait for ever beside a full pool. */
+/* Re-arms connections that found no buffer, as many as there are buffers that nobody holds. Those
+ * that come back do not tell it: the kernel says ENOBUFS also where no bytes wait, and such a
+ * receive, armed again, takes none, so that the others would wait for ever beside a full pool. */
 void weir__conns_feed(struct weir_loop *loop)
 {
     uint32_t spare = loop->bufs.count - loop->bufs_out;
