@@ -119,9 +119,12 @@ static void finish_round(struct row *row, int round)
 static void switch_round(struct row *row, int round, struct ours *ours, void *peer,
                          void (*run)(struct ours *ours, size_t pairs))
 {
+    run(ours, ours->n); /* once round first: the row before left the caches full of its own */
     uint64_t from = now_ns();
     run(ours, BATCH);
     row->ours[round] = per_pair(from);
+    if (peer != NULL)
+        peer_switch_run(peer, ours->n);
     from = now_ns();
     if (peer != NULL)
         peer_switch_run(peer, BATCH);
