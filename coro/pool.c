@@ -77,8 +77,9 @@ static int add_slab(struct weir__stacks *s)
 }
 
 /* The record of slot `i`. Neighbours differ in colour, so that their tops do not compete for the
- * same few sets of the first-level cache, which does not tell one page from another. With 1000
- * coroutines in turn a resume and a yield take 28 ns with 16 colours, 45 to 70 with one. */
+ * same few sets of the first-level cache, which does not tell one page from another. A resume and a
+ * yield, with 300 coroutines in turn: 46 ns with one colour, 15 with sixteen; with 1000: 105, 20.
+ */
 static struct weir_coro *record_of(const struct weir__stacks *s, const struct weir__slab *slab,
                                    size_t i)
 {
