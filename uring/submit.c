@@ -113,8 +113,6 @@ static void fill_send_bufs(struct weir__uring *uring, struct weir__op *op, struc
     }
     for (; buf && count < WEIR__URING_IOVECS; buf = buf->next, skip = 0)
         message->iovecs[count++] = (struct iovec){buf->data + skip, buf->len - skip};
-    if (buf)
-        op->flags &= (uint8_t)~WEIR__OP_QUIET; /* its success is not the end of the chain */
     message->header = (struct msghdr){.msg_iov = message->iovecs, .msg_iovlen = count};
     sqe->opcode = IORING_OP_SENDMSG;
     sqe->addr = (uint64_t)(uintptr_t)&message->header;
