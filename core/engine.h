@@ -64,7 +64,7 @@ struct weir__engine_counters {
 
 struct weir__engine_ops {
     const char *name;
-    const char *summary;              /* one line for --help */
+    const char *summary; /* one line for --help */
     /* NULL-terminated; bit i of the features masks; may be NULL */
     const char *const *feature_names;
 

@@ -41,7 +41,7 @@ struct weir_task {
     uint32_t index;
     struct weir_coro *coro;
     struct weir_loop *loop;
-    struct weir_task *next; /* run queue, or a list of waiters */
+    struct weir_task *next;          /* run queue, or a list of waiters */
     struct weir_task *newer, *older; /* all tasks of the loop */
     weir_task_fn *fn;
     void *argument;
@@ -78,15 +78,15 @@ int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline
 /* ---- connections ----------------------------------------------------------------------------- */
 
 enum weir__conn_flags {
-    CONN_OPEN = 1 << 0,      /* the slot is in use */
-    CONN_RUNNING = 1 << 1,   /* its handler is on a coroutine (or weir_connect()ed) */
-    CONN_READY = 1 << 2,     /* in loop->ready */
-    CONN_TX_LISTED = 1 << 3, /* in loop->tx_conns */
-    CONN_EOF = 1 << 4,       /* the peer ended its side */
-    CONN_FINISHED = 1 << 5,  /* its handler was told of the end: close when it returns */
-    CONN_CLOSING = 1 << 6,   /* no more user code; see conn.c */
-    CONN_ABORT = 1 << 7,     /* close with a reset */
-    CONN_STARVED = 1 << 8,   /* in loop->starved: no buffer was left for it */
+    CONN_OPEN = 1 << 0,       /* the slot is in use */
+    CONN_RUNNING = 1 << 1,    /* its handler is on a coroutine (or weir_connect()ed) */
+    CONN_READY = 1 << 2,      /* in loop->ready */
+    CONN_TX_LISTED = 1 << 3,  /* in loop->tx_conns */
+    CONN_EOF = 1 << 4,        /* the peer ended its side */
+    CONN_FINISHED = 1 << 5,   /* its handler was told of the end: close when it returns */
+    CONN_CLOSING = 1 << 6,    /* no more user code; see conn.c */
+    CONN_ABORT = 1 << 7,      /* close with a reset */
+    CONN_STARVED = 1 << 8,    /* in loop->starved: no buffer was left for it */
     CONN_RECEIVING = 1 << 10, /* task waits in weir_recv() */
     CONN_DRAINING = 1 << 11,  /* task waits for unsent bytes to go */
     CONN_OWNED = 1 << 12,     /* made by weir_connect(): no handler */
@@ -103,14 +103,14 @@ struct weir_conn {
     struct weir_task *task;         /* waits for it: receiving or draining */
     void *state;
     uint16_t flags;
-    int16_t error;              /* -errno of a receive or of a handed-over send */
-    uint16_t rx_head, rx_tail;  /* received buffers, by index, linked by next */
-    uint16_t tx_head, tx_tail;  /* handed over, not yet given to the engine */
-    uint16_t tx_flight;         /* head of the chain the engine has */
-    uint16_t rx_bufs, tx_bufs;  /* how many; tx_bufs counts those in flight, too */
-    uint16_t budget;            /* buffers it may still receive this turn */
-    uint32_t unsent;            /* bytes handed over and not yet with the kernel */
-    uint32_t next_ready;        /* index + 1 of the next in loop->ready */
+    int16_t error;             /* -errno of a receive or of a handed-over send */
+    uint16_t rx_head, rx_tail; /* received buffers, by index, linked by next */
+    uint16_t tx_head, tx_tail; /* handed over, not yet given to the engine */
+    uint16_t tx_flight;        /* head of the chain the engine has */
+    uint16_t rx_bufs, tx_bufs; /* how many; tx_bufs counts those in flight, too */
+    uint16_t budget;           /* buffers it may still receive this turn */
+    uint32_t unsent;           /* bytes handed over and not yet with the kernel */
+    uint32_t next_ready;       /* index + 1 of the next in loop->ready */
     uint32_t next_tx, next_starved;
     uint32_t index, generation;
     uint32_t state_index;
@@ -191,7 +191,7 @@ struct weir_loop {
     uint32_t conn_count, conns_max;
     uint32_t owned; /* connections of weir_connect(), not closed yet */
     struct weir__conn_queue ready, tx_conns, starved;
-    uint32_t bufs_out; /* with connections and handlers: neither free nor the engine's */
+    uint32_t bufs_out;     /* with connections and handlers: neither free nor the engine's */
     uint32_t ready_budget; /* connections the runner may still take this turn */
     uint16_t rx_bufs_max, tx_bufs_max;
     uint32_t unsent_max;

@@ -26,13 +26,13 @@ enum weir__op_kind {
     WEIR__OP_RECV,      /* multishot; res = bytes in op->buf, lent to the owner; 0 at EOF         */
     WEIR__OP_SEND,      /* data, len; completes when all is sent; res = len or -errno            */
     WEIR__OP_SEND_BUFS, /* buf = chain through weir__buf.next; all sent; res = bytes or -errno   */
-    WEIR__OP_POLL,      /* len = POLLIN|POLLOUT…; one-shot; res = revents                        */
-    WEIR__OP_READ,      /* data, len, offset (-1: the file's own position); may be short         */
-    WEIR__OP_WRITE,     /* the same                                                              */
-    WEIR__OP_FSYNC,     /* len = 1: data only                                                    */
-    WEIR__OP_CLOSE,     /* no other op may be held on fd                                         */
-    WEIR__OP_SHUTDOWN,  /* len = SHUT_RD, SHUT_WR, SHUT_RDWR                                     */
-    WEIR__OP_CALL,      /* run op->call(op->data) on a helper thread; no fd; res = its result    */
+    WEIR__OP_POLL,     /* len = POLLIN|POLLOUT…; one-shot; res = revents                        */
+    WEIR__OP_READ,     /* data, len, offset (-1: the file's own position); may be short         */
+    WEIR__OP_WRITE,    /* the same                                                              */
+    WEIR__OP_FSYNC,    /* len = 1: data only                                                    */
+    WEIR__OP_CLOSE,    /* no other op may be held on fd                                         */
+    WEIR__OP_SHUTDOWN, /* len = SHUT_RD, SHUT_WR, SHUT_RDWR                                     */
+    WEIR__OP_CALL,     /* run op->call(op->data) on a helper thread; no fd; res = its result    */
     WEIR__OP_KINDS
 };
 
@@ -59,10 +59,10 @@ enum weir__op_flags {
 typedef void weir__op_done_fn(struct weir__op *op);
 
 struct weir__op {
-    uint8_t kind;         /* enum weir__op_kind */
-    uint8_t state;        /* enum weir__op_state */
-    uint8_t flags;        /* enum weir__op_flags */
-    uint8_t engine_bits;  /* the engine's own, while held */
+    uint8_t kind;        /* enum weir__op_kind */
+    uint8_t state;       /* enum weir__op_state */
+    uint8_t flags;       /* enum weir__op_flags */
+    uint8_t engine_bits; /* the engine's own, while held */
     int32_t fd;
     int32_t res;
     uint32_t len;
@@ -71,7 +71,7 @@ struct weir__op {
         struct weir__buf *buf; /* RECV: out. SEND_BUFS: in */
     };
     union {
-        uint64_t offset;               /* READ, WRITE; reactors: bytes of a SEND already sent */
+        uint64_t offset;                 /* READ, WRITE; reactors: bytes of a SEND already sent */
         int32_t (*call)(void *argument); /* CALL */
     };
     weir__op_done_fn *done;

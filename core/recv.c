@@ -106,7 +106,7 @@ static bool wants_input(const struct weir_conn *conn)
 {
     unsigned not = CONN_EOF | CONN_CLOSING | CONN_STARVED;
 
-    return !(conn->flags & not) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max;
+    return !(conn->flags & not ) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max;
 }
 
 static void rx_done(struct weir__op *op)

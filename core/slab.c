@@ -9,8 +9,8 @@ enum { CACHE_LINE = 64 };
 
 void weir__slab_init(struct weir__slab *slab, size_t object_bytes)
 {
-    *slab = (struct weir__slab){
-        .object_bytes = (object_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE};
+    *slab = (struct weir__slab){.object_bytes =
+                                    (object_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE};
 }
 
 void weir__slab_deinit(struct weir__slab *slab)

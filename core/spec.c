@@ -68,8 +68,7 @@ static int parse_feature(struct weir__spec *spec, const char *text, size_t bytes
         const char *known = spec->ops->feature_names[i];
         if (strlen(known) != bytes - 1 || memcmp(known, text + 1, bytes - 1))
             continue;
-        uint64_t *mask =
-            *text == '-' ? &spec->options.features_off : &spec->options.features_on;
+        uint64_t *mask = *text == '-' ? &spec->options.features_off : &spec->options.features_on;
         *mask |= UINT64_C(1) << i;
         return 0;
     }

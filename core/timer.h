@@ -30,7 +30,7 @@ struct weir__timer {
 struct weir__wheel {
     uint64_t now_ticks;
     uint64_t armed;
-    uint64_t occupied[WEIR__WHEEL_LEVELS]; /* bit per slot */
+    uint64_t occupied[WEIR__WHEEL_LEVELS];                                /* bit per slot */
     struct weir__timer slots[WEIR__WHEEL_LEVELS * WEIR__WHEEL_SLOTS + 1]; /* heads; the last: due */
 };
 

@@ -99,23 +99,23 @@ const char *weir_engine_summary(const char *name);
 const char *const *weir_engine_features(const char *name);
 
 struct weir_loop_stats {
-    uint64_t turns;             /* of the loop */
-    uint64_t waits;             /* that entered the kernel */
-    uint64_t syscalls;          /* of the engine, waits included */
-    uint64_t completions;       /* delivered by the engine */
-    uint64_t resumes;           /* of coroutines */
-    uint64_t bursts;            /* handler runs, per=burst */
-    uint64_t accepted, closed;  /* connections */
-    uint64_t conns;             /* open now */
-    uint64_t tasks;             /* alive now */
+    uint64_t turns;            /* of the loop */
+    uint64_t waits;            /* that entered the kernel */
+    uint64_t syscalls;         /* of the engine, waits included */
+    uint64_t completions;      /* delivered by the engine */
+    uint64_t resumes;          /* of coroutines */
+    uint64_t bursts;           /* handler runs, per=burst */
+    uint64_t accepted, closed; /* connections */
+    uint64_t conns;            /* open now */
+    uint64_t tasks;            /* alive now */
     uint64_t bytes_in, bytes_out;
     uint64_t rearms, enobufs, overflows, wakes;
-    uint64_t starved;           /* times a connection waited for a buffer */
-    uint64_t accept_pauses;     /* accept stopped for want of descriptors, slots or memory */
-    uint64_t send_errors;       /* handed-over sends that failed */
-    uint64_t bufs_free, bufs;   /* the pool */
-    uint64_t timers;            /* armed now */
-    uint64_t calls;             /* blocking calls made on helper threads */
+    uint64_t starved;         /* times a connection waited for a buffer */
+    uint64_t accept_pauses;   /* accept stopped for want of descriptors, slots or memory */
+    uint64_t send_errors;     /* handed-over sends that failed */
+    uint64_t bufs_free, bufs; /* the pool */
+    uint64_t timers;          /* armed now */
+    uint64_t calls;           /* blocking calls made on helper threads */
 };
 void weir_loop_stats(const struct weir_loop *loop, struct weir_loop_stats *stats);
 /* The stack pool's own counters: weir_coro_pool_stats(weir_loop_coros(loop), …). */
@@ -178,13 +178,13 @@ int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_n
 typedef void weir_handler_fn(struct weir_conn *conn, void *argument);
 
 struct weir_listen_options {
-    const char *address;   /* numeric IPv4 or IPv6; NULL: "127.0.0.1" */
-    uint16_t port;         /* 0: a free one, see weir_listener_address() */
-    int backlog;           /* 0: SOMAXCONN */
-    int fd;                /* > 0: a listening socket of the caller's instead; taken over */
-    int reuseport;         /* several listeners share the port */
+    const char *address;    /* numeric IPv4 or IPv6; NULL: "127.0.0.1" */
+    uint16_t port;          /* 0: a free one, see weir_listener_address() */
+    int backlog;            /* 0: SOMAXCONN */
+    int fd;                 /* > 0: a listening socket of the caller's instead; taken over */
+    int reuseport;          /* several listeners share the port */
     const char *congestion; /* TCP_CONGESTION of the sockets; NULL: the system's */
-    size_t state_bytes;    /* per connection, zeroed at accept: weir_conn_state() */
+    size_t state_bytes;     /* per connection, zeroed at accept: weir_conn_state() */
     /* The last call for a connection; may be NULL; must not wait. */
     void (*closed)(struct weir_conn *conn, void *argument);
     weir_handler_fn *handler;
