@@ -287,8 +287,8 @@ static void run_tasks(struct weir_loop *loop)
     loop->run_head = loop->run_tail = NULL;
     for (; task; task = next) {
         next = task->next;
-        if (next)
-            weir_coro_prefetch(next->coro);
+        if (next && next->next) /* one ahead is too late: the run between is shorter than a miss */
+            weir_coro_prefetch(next->next->coro);
         weir__task_resume(task);
     }
 }
