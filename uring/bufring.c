@@ -11,6 +11,15 @@
 /* One group per ring: every connection shares it. */
 enum { GROUP = 0, KERNEL_MAX_ENTRIES = 32768 };
 
+/*
+ * How many buffers the ring is kept filled with. The kernel takes them in turn, so every one of
+ * them comes into use, and each costs cache: 64 in place of 256 made a request 3 to 8 % cheaper at
+ * 200 and 1000 connections, while 32, too few for a turn, made it up to 30 % dearer, for a receive
+ * that finds none ends and must be armed again. So: few, doubled where that happened, and halved
+ * again after many turns that needed less than half.
+ */
+enum { FILL_LEAST = 64, FILL_WINDOW_TURNS = 4096 };
+
 static uint32_t power_of_two(uint32_t least)
 {
     uint32_t n = 1;
@@ -19,7 +28,7 @@ static uint32_t power_of_two(uint32_t least)
     return n;
 }
 
-int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target)
+int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target, int fixed)
 {
     uint32_t entries = power_of_two(target);
     assert(target > 0 && entries <= KERNEL_MAX_ENTRIES);
@@ -40,10 +49,32 @@ int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target)
     uring->buf_ring = memory;
     uring->buf_ring_bytes = bytes;
     uring->buf_ring_entries = entries;
-    uring->buf_ring_target = target;
+    uring->buf_ring_most = target;
+    uring->buf_ring_least = fixed || target < FILL_LEAST ? target : FILL_LEAST;
+    uring->buf_ring_target = uring->buf_ring_least;
     uring->buf_ring_filled = 0;
     io_uring_buf_ring_init(uring->buf_ring);
     return 0;
+}
+
+static void follow_load(struct weir__uring *uring)
+{
+    uint32_t filled = uring->buf_ring_filled; /* may exceed a target that was just halved */
+    uint32_t used = filled < uring->buf_ring_target ? uring->buf_ring_target - filled : 0;
+    if (used > uring->buf_ring_peak)
+        uring->buf_ring_peak = used;
+    if (uring->counters.enobufs != uring->buf_ring_enobufs) {
+        uring->buf_ring_enobufs = uring->counters.enobufs;
+        uint32_t twice = 2 * uring->buf_ring_target;
+        uring->buf_ring_target = twice < uring->buf_ring_most ? twice : uring->buf_ring_most;
+    } else if (++uring->buf_ring_turns < FILL_WINDOW_TURNS) {
+        return;
+    } else if (uring->buf_ring_peak < uring->buf_ring_target / 2 &&
+               uring->buf_ring_target / 2 >= uring->buf_ring_least) {
+        uring->buf_ring_target /= 2;
+    }
+    uring->buf_ring_turns = 0;
+    uring->buf_ring_peak = 0;
 }
 
 void weir__uring_bufs_refill(struct weir__uring *uring)
@@ -52,6 +83,7 @@ void weir__uring_bufs_refill(struct weir__uring *uring)
     int added = 0;
     if (!uring->buf_ring)
         return;
+    follow_load(uring);
     while (uring->buf_ring_filled < uring->buf_ring_target) {
         struct weir__buf *buf = weir__buf_get(pool);
         if (!buf)

@@ -91,7 +91,11 @@ struct weir__uring {
     struct io_uring_buf_ring *buf_ring;
     size_t buf_ring_bytes;
     uint32_t buf_ring_entries; /* a power of two */
-    uint32_t buf_ring_target;  /* how many are kept there */
+    uint32_t buf_ring_target;  /* how many are kept there now, from least to most */
+    uint32_t buf_ring_least, buf_ring_most;
+    uint32_t buf_ring_peak; /* most used in a turn, of the last buf_ring_turns */
+    uint32_t buf_ring_turns;
+    uint64_t buf_ring_enobufs; /* counters.enobufs when the target last changed */
     uint32_t buf_ring_filled;
 
     struct weir__uring_wake wake;
@@ -175,7 +179,8 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns);
 void weir__uring_flush(struct weir__uring *uring);
 
 /* bufring.c */
-int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target);
+/* `fixed`: keep it filled with `target` buffers; else with as few as serve, at most `target`. */
+int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target, int fixed);
 void weir__uring_bufs_close(struct weir__uring *uring);
 void weir__uring_bufs_refill(struct weir__uring *uring);
 static inline struct weir__buf *weir__uring_buf_taken(struct weir__uring *uring, uint32_t cqe_flags)

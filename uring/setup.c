@@ -260,7 +260,8 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
     bufs = bufs < share ? bufs : share;
     if (bufs > 0 && !(off & WEIR__URING_BIT(BUFFER_RING)))
         grant(uring, WEIR__URING_BIT(BUFFER_RING),
-              weir__uring_bufs_open(uring, bufs < RING_BUFS_MOST ? bufs : RING_BUFS_MOST) == 0);
+              weir__uring_bufs_open(uring, bufs < RING_BUFS_MOST ? bufs : RING_BUFS_MOST,
+                                    options->ring_bufs > 0) == 0);
     if (!(off & WEIR__URING_BIT(MULTISHOT_ACCEPT)))
         grant(uring, WEIR__URING_BIT(MULTISHOT_ACCEPT),
               io_uring_opcode_supported(probe, WEIR__OP_SOCKET_OPCODE) &&
