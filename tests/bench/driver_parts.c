@@ -172,11 +172,16 @@ Test(server_cpu, counts_this_process_and_not_one_that_is_gone)
 Test(server_cpu, of_a_process_that_waits_stands_still)
 {
     struct server_cpu cpu = {0};
+    int began[2];
+    char byte;
+    cr_assert_eq(pipe(began), 0);
     pid_t child = fork();
     if (child == 0) {
+        (void)!write(began[1], "x", 1);
         pause();
         _exit(0);
     }
+    cr_assert_eq(read(began[0], &byte, 1), 1); /* it has used some CPU, however busy the machine */
     for (int i = 0; i < 1000 && !cpu.still; i++)
         weir__drive_server_cpu_read(&child, 1, &cpu);
     kill(child, SIGKILL);
