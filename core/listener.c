@@ -261,6 +261,10 @@ int weir_listen(struct weir_loop *loop, struct weir_listener **out,
     listener->closed = options->closed;
     listener->state_bytes = options->state_bytes;
     weir__slab_init(&listener->states, options->state_bytes);
+    if (options->fd > 0) {
+        int on = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
+    }
     listener->accept.fd = fd;
     listener->next = loop->listeners;
     loop->listeners = listener;

@@ -91,12 +91,27 @@ CONFORMANCE(an_unusable_address_is_named)
     conf_stop(&server);
 }
 
+static void look_at_socket(struct weir_conn *conn, void *argument)
+{
+    int on = 0;
+    socklen_t bytes = sizeof on;
+    check_int(getsockopt(weir_conn_fd(conn), IPPROTO_TCP, TCP_NODELAY, &on, &bytes), ==, 0);
+    check_int(on, !=, 0);
+    char name[16] = "";
+    bytes = sizeof name;
+    check_int(getsockopt(weir_conn_fd(conn), IPPROTO_TCP, TCP_CONGESTION, name, &bytes), ==, 0);
+    if (argument)
+        check(strcmp(name, argument) == 0, "%s, not %s", name, (char *)argument);
+    conf_echo(conn, argument);
+}
+
 CONFORMANCE(a_listening_socket_of_the_caller_is_taken_over)
 {
     struct sockaddr_storage address;
     socklen_t address_bytes;
-    int fd = peer_listen(&address, &address_bytes, 16, 0);
-    struct conf_server server = {.listen = {.handler = conf_echo, .fd = fd}};
+    int fd = peer_listen(&address, &address_bytes, 16, 0), off = 0;
+    check_int(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof off), ==, 0);
+    struct conf_server server = {.listen = {.handler = look_at_socket, .fd = fd}};
     conf_start(&server);
     check_int(port_of(&server.address), ==, port_of(&address));
     int peer = peer_connect(&server);
@@ -122,20 +137,6 @@ CONFORMANCE(two_loops_share_a_port_with_reuseport)
     check_int(one.stats.accepted + two.stats.accepted, ==, 40);
     check_int(one.stats.accepted, >, 0);
     check_int(two.stats.accepted, >, 0);
-}
-
-static void look_at_socket(struct weir_conn *conn, void *argument)
-{
-    int on = 0;
-    socklen_t bytes = sizeof on;
-    check_int(getsockopt(weir_conn_fd(conn), IPPROTO_TCP, TCP_NODELAY, &on, &bytes), ==, 0);
-    check_int(on, !=, 0);
-    char name[16] = "";
-    bytes = sizeof name;
-    check_int(getsockopt(weir_conn_fd(conn), IPPROTO_TCP, TCP_CONGESTION, name, &bytes), ==, 0);
-    if (argument)
-        check(strcmp(name, argument) == 0, "%s, not %s", name, (char *)argument);
-    conf_echo(conn, argument);
 }
 
 CONFORMANCE(accepted_sockets_have_nodelay_and_the_congestion_control_asked_for)
