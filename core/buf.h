@@ -37,6 +37,7 @@ struct weir__buf_pool {
     uint32_t count;
     uint32_t buf_bytes; /* usable bytes of each */
     uint32_t free_count;
+    uint32_t reserve; /* of these, for handlers that fill buffers: no receive takes the last ones */
     struct weir__buf *free; /* LIFO */
 };
 
@@ -59,6 +60,13 @@ static inline struct weir__buf *weir__buf_get(struct weir__buf_pool *pool)
     buf->data = buf->base;
     buf->len = 0;
     return buf;
+}
+
+/* The same for what a receive fills: unread input must not take what handlers wait for, or they
+ * never come to read it. NULL when only the reserve is left. */
+static inline struct weir__buf *weir__buf_get_to_receive(struct weir__buf_pool *pool)
+{
+    return pool->free_count > pool->reserve ? weir__buf_get(pool) : NULL;
 }
 
 static inline void weir__buf_put(struct weir__buf_pool *pool, struct weir__buf *buf)

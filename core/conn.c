@@ -111,7 +111,7 @@ void weir__conn_close_step(struct weir_conn *conn)
 {
     assert(conn->flags & CONN_CLOSING);
     /* Queues of the loop may hold it by index: they drop it when they come to it. */
-    if (conn->rx.kind == WEIR__OP_CLOSE || conn->flags & (CONN_READY | CONN_STARVED))
+    if (conn->rx.kind == WEIR__OP_CLOSE)
         return;
     if (conn->loop->cut && weir__conn_unsent(conn))
         conn->flags |= CONN_ABORT;
@@ -121,7 +121,9 @@ void weir__conn_close_step(struct weir_conn *conn)
         linger(conn);
         return;
     }
-    if (conn->rx.state != WEIR__OP_IDLE || conn->flags & CONN_TX_LISTED)
+    /* Queues of the loop hold it by index: they drop it when they come to it. */
+    unsigned listed = CONN_TX_LISTED | CONN_READY | CONN_STARVED;
+    if (conn->rx.state != WEIR__OP_IDLE || conn->flags & listed)
         return;
     if (conn->flags & CONN_LINGERING)
         conn->loop->lingering--;
@@ -190,6 +192,7 @@ void weir_conn_close(struct weir_conn *conn)
         weir__conn_close(conn);
     } else {
         conn->flags |= CONN_FINISHED | CONN_ENDED;
+        weir__conn_notify(conn); /* no effect inside its own handler */
     }
 }
 

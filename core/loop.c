@@ -30,69 +30,101 @@ static int submit_once(struct weir_loop *loop, struct weir__op *op)
     return loop->ops->submit(loop->engine, op);
 }
 
-static void refuse(struct weir_loop *loop, struct weir__op *op)
+/* Who waits for room with the helpers must not hold up who waits for the engine. */
+static struct weir__refused *line_of(struct weir_loop *loop, const struct weir__op *op)
+{
+    bool helped = op->kind == WEIR__OP_CALL || op->kind == WEIR__OP_READ ||
+                  op->kind == WEIR__OP_WRITE || op->kind == WEIR__OP_FSYNC;
+
+    return helped ? &loop->refused_by_helpers : &loop->refused_by_engine;
+}
+
+static void mark_refused(struct weir__op *op)
 {
     weir__op_set_state(op, WEIR__OP_HELD); /* by us, for now */
     op->engine_bits = WEIR__REFUSED;
+    op->flags &= (uint8_t)~WEIR__OP_QUIET; /* someone may wait for its end by then */
+}
+
+static void refuse(struct weir__refused *line, struct weir__op *op)
+{
+    mark_refused(op);
     op->next = NULL;
-    if (loop->refused_tail)
-        loop->refused_tail->next = op;
+    if (line->tail)
+        line->tail->next = op;
     else
-        loop->refused_head = op;
-    loop->refused_tail = op;
+        line->head = op;
+    line->tail = op;
 }
 
 int weir__submit(struct weir_loop *loop, struct weir__op *op)
 {
+    struct weir__refused *line = line_of(loop, op);
+
     assert(op->state == WEIR__OP_IDLE);
     op->engine_bits = 0;
     /* Behind those that wait already, or a connection's ops could overtake each other. */
-    int res = loop->refused_head ? -EBUSY : submit_once(loop, op);
+    int res = line->head ? -EBUSY : submit_once(loop, op);
     if (res == WEIR__DONE || res == WEIR__QUEUED)
         return res;
     if (res == -EBUSY) {
-        refuse(loop, op);
+        refuse(line, op);
         return WEIR__QUEUED;
     }
     op->res = res;
     return WEIR__DONE;
 }
 
-void weir__refused_retry(struct weir_loop *loop)
-{
-    struct weir__op *op = loop->refused_head, *next;
-
-    loop->refused_head = loop->refused_tail = NULL;
-    for (; op; op = next) {
-        next = op->next;
-        weir__op_set_state(op, WEIR__OP_IDLE);
-        if (weir__submit(loop, op) != WEIR__DONE)
-            continue;
-        weir__op_set_state(op, WEIR__OP_HELD);
-        weir__op_complete(op, op->res, 0);
-    }
-}
-
-static bool take_from_refused(struct weir_loop *loop, struct weir__op *op)
+static bool take_refused(struct weir__refused *line, struct weir__op *op)
 {
     struct weir__op **link, *before = NULL;
 
-    for (link = &loop->refused_head; *link; before = *link, link = &(*link)->next) {
+    for (link = &line->head; *link; before = *link, link = &(*link)->next) {
         if (*link != op)
             continue;
         *link = op->next;
-        if (loop->refused_tail == op)
-            loop->refused_tail = before;
+        if (line->tail == op)
+            line->tail = before;
         return true;
     }
     return false;
+}
+
+/* One at a time from the front, each out of the line before anything is called: done() may cancel
+ * any other op, also one of this line. */
+static void retry(struct weir_loop *loop, struct weir__refused *line)
+{
+    while (line->head) {
+        struct weir__op *op = line->head;
+        take_refused(line, op);
+        weir__op_set_state(op, WEIR__OP_IDLE);
+        op->engine_bits = 0;
+        int res = submit_once(loop, op);
+        if (res == WEIR__QUEUED)
+            continue;
+        if (res == -EBUSY) { /* back to where it was */
+            mark_refused(op);
+            op->next = line->head;
+            line->head = op;
+            line->tail = line->tail ? line->tail : op;
+            return;
+        }
+        weir__op_set_state(op, WEIR__OP_HELD);
+        weir__op_complete(op, res == WEIR__DONE ? op->res : res, 0);
+    }
+}
+
+void weir__refused_retry(struct weir_loop *loop)
+{
+    retry(loop, &loop->refused_by_engine);
+    retry(loop, &loop->refused_by_helpers);
 }
 
 void weir__cancel(struct weir_loop *loop, struct weir__op *op)
 {
     if (op->state != WEIR__OP_HELD)
         return;
-    if (op->engine_bits == WEIR__REFUSED && take_from_refused(loop, op)) {
+    if (op->engine_bits == WEIR__REFUSED && take_refused(line_of(loop, op), op)) {
         weir__op_complete(op, -ECANCELED, 0);
     } else if (op->kind == WEIR__OP_CALL) {
         weir__op_set_state(op, WEIR__OP_CANCELLING);
@@ -204,9 +236,14 @@ static uint16_t share_of(uint32_t bufs, uint32_t part)
 static void set_limits(struct weir_loop *loop, const struct weir_loop_options *options)
 {
     loop->conns_max = or_default(options->conns_max, conns_allowed());
+    /* A send's result is an int32_t: one chain stays below it. */
+    uint32_t unsent_most = (uint32_t)INT32_MAX - 2 * loop->bufs.buf_bytes;
     loop->unsent_max = or_default(options->unsent_max, 256 * 1024);
+    if (loop->unsent_max > unsent_most)
+        loop->unsent_max = unsent_most;
     loop->drain_ns = options->drain_ns ? options->drain_ns : UINT64_C(5000000000);
     /* No connection alone may hold the pool: a quarter of it unsent, an eighth unread. */
+    loop->bufs.reserve = loop->bufs.count / 8;
     loop->rx_bufs_max = share_of(loop->bufs.count, 8);
     loop->tx_bufs_max = share_of(loop->bufs.count, 4);
 }
@@ -297,11 +334,12 @@ static bool has_work(struct weir_loop *loop)
 {
     if (loop->run_head || loop->ready.head || loop->tx_conns.head)
         return true;
-    if (loop->starved.head && loop->bufs_out < loop->bufs.count) /* see weir__conns_feed() */
+    if (loop->starved.head && weir__bufs_to_receive(loop) > 0) /* see weir__conns_feed() */
         return true;
     /* An op refused for want of room in the engine goes in after the next flush; one refused for
      * want of room with the helpers when a helper is done, which wakes us. */
-    return loop->refused_head && !weir__helpers_full(&loop->helpers);
+    return loop->refused_by_engine.head ||
+           (loop->refused_by_helpers.head && !weir__helpers_full(&loop->helpers));
 }
 
 static uint64_t wait_deadline(struct weir_loop *loop)

@@ -171,6 +171,11 @@ static inline bool weir__conn_unsent(const struct weir_conn *conn)
 void weir__listener_conn_gone(struct weir_listener *listener);
 void weir__listeners_resume(struct weir_loop *loop);
 
+/* A FIFO of ops for which there was no room, through op->next. */
+struct weir__refused {
+    struct weir__op *head, *tail;
+};
+
 /* ---- the loop -------------------------------------------------------------------------------- */
 
 struct weir_loop {
@@ -197,7 +202,7 @@ struct weir_loop {
     uint32_t unsent_max;
     bool per_burst;
 
-    struct weir__op *refused_head, *refused_tail; /* ops the engine was too busy for */
+    struct weir__refused refused_by_engine, refused_by_helpers;
     struct weir_listener *listeners;
     uint32_t open_listeners;
     struct weir__timer accept_timer;
@@ -225,6 +230,14 @@ enum { WEIR__REFUSED = 0xff /* op->engine_bits of an op in the queue of the refu
 static inline struct weir_conn *weir__conn_at(const struct weir_loop *loop, uint32_t index)
 {
     return weir__slab_at(&loop->conn_slab, index, sizeof(struct weir_conn));
+}
+
+/* Buffers that receives may take and nobody holds: in the pool, or the engine's. */
+static inline uint32_t weir__bufs_to_receive(const struct weir_loop *loop)
+{
+    uint32_t all = loop->bufs.count - loop->bufs.reserve;
+
+    return all > loop->bufs_out ? all - loop->bufs_out : 0;
 }
 
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */

@@ -96,9 +96,9 @@ static void take_result(struct weir_conn *conn)
         push_received(conn, conn->rx.buf, (uint32_t)res);
     else if (res == 0)
         conn->flags |= CONN_EOF;
-    else if (res == -ENOBUFS)
+    else if (res == -ENOBUFS && !(conn->flags & CONN_CLOSING))
         starve(conn);
-    else if (res != -ECANCELED && !conn->error)
+    else if (res != -ECANCELED && res != -ENOBUFS && !conn->error)
         conn->error = (int16_t)res;
 }
 
@@ -144,9 +144,7 @@ void weir__conn_arm(struct weir_conn *conn)
  * receive, armed again, takes none, so that the others would wait for ever beside a full pool. */
 void weir__conns_feed(struct weir_loop *loop)
 {
-    uint32_t spare = loop->bufs.count - loop->bufs_out;
-
-    while (spare-- > 0 && loop->starved.head) {
+    for (uint32_t spare = weir__bufs_to_receive(loop); spare > 0 && loop->starved.head; spare--) {
         struct weir_conn *conn =
             queue_pop(loop, &loop->starved, offsetof(struct weir_conn, next_starved));
         conn->flags &= (uint16_t)~CONN_STARVED;
@@ -204,8 +202,6 @@ static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
 
     if (conn->error)
         res = conn->error;
-    else if (conn->flags & CONN_ENDED)
-        res = -ESHUTDOWN;
     else if (conn->flags & CONN_EOF)
         res = 0;
     else if (task->cancelled || conn->loop->stopping)
@@ -236,6 +232,12 @@ static int receive(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadli
     assert(!(conn->flags & (CONN_RECEIVING | CONN_CLOSING)));
     weir_buf_put(loop, buf);
     for (;;) {
+        /* Past its own close, or past the time to drain, what still comes is nobody's. */
+        if (conn->flags & CONN_ENDED || (loop->cut && conn->rx_head)) {
+            weir__conn_drop_received(conn);
+            conn->flags |= CONN_FINISHED;
+            return conn->flags & CONN_ENDED ? -ESHUTDOWN : -ECANCELED;
+        }
         if (conn->rx_head && conn->budget > 0)
             return (int)pop_received(conn, buf);
         if (!conn->rx_head) {

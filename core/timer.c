@@ -12,7 +12,8 @@ static uint64_t ticks_at_or_after(uint64_t deadline_ns)
 {
     uint64_t ticks = deadline_ns >> WEIR__TICK_SHIFT;
     uint64_t part = deadline_ns & ((1u << WEIR__TICK_SHIFT) - 1);
-    return ticks + (part != 0);
+    bool last = ticks == UINT64_MAX >> WEIR__TICK_SHIFT; /* there is no tick after it */
+    return ticks + (part != 0 && !last);
 }
 
 static void list_init(struct weir__timer *head)

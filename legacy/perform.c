@@ -29,7 +29,7 @@ void weir__perform_recv(struct weir__reactor *reactor, struct weir__watch *watch
 {
     struct weir__op *op = watch->in;
     struct weir__buf_pool *pool = reactor->engine.env->bufs;
-    struct weir__buf *buf = weir__buf_get(pool);
+    struct weir__buf *buf = weir__buf_get_to_receive(pool);
     op->buf = NULL;
     if (!buf) {
         reactor->counters.enobufs++;

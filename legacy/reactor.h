@@ -84,8 +84,9 @@ void weir__reactor_woken(struct weir__reactor *reactor, bool drain);
  * waits in the kernel for the next turn instead of completing with -ENOBUFS. At least 1. */
 static inline int weir__reactor_turn_events(const struct weir__reactor *reactor)
 {
-    uint32_t free_count = reactor->engine.env->bufs->free_count;
-    return free_count && free_count < WEIR__TURN_EVENTS ? (int)free_count : WEIR__TURN_EVENTS;
+    const struct weir__buf_pool *bufs = reactor->engine.env->bufs;
+    uint32_t spare = bufs->free_count > bufs->reserve ? bufs->free_count - bufs->reserve : 0;
+    return spare && spare < WEIR__TURN_EVENTS ? (int)spare : WEIR__TURN_EVENTS;
 }
 
 /* Time left until the deadline, never negative; NULL for WEIR__FOREVER. */

@@ -85,7 +85,7 @@ void weir__uring_bufs_refill(struct weir__uring *uring)
         return;
     follow_load(uring);
     while (uring->buf_ring_filled < uring->buf_ring_target) {
-        struct weir__buf *buf = weir__buf_get(pool);
+        struct weir__buf *buf = weir__buf_get_to_receive(pool);
         if (!buf)
             break;
         io_uring_buf_ring_add(uring->buf_ring, buf->base, pool->buf_bytes, (uint16_t)buf->index,

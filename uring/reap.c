@@ -88,7 +88,7 @@ static int finish_polling(struct weir__uring *uring, struct weir__op *op, int32_
     if (res < 0)
         return complete(uring, op, res, 0);
     if (op->kind == WEIR__OP_RECV && !uring->buf_ring) {
-        op->buf = weir__buf_get(uring->base.env->bufs);
+        op->buf = weir__buf_get_to_receive(uring->base.env->bufs);
         if (!op->buf) {
             uring->counters.enobufs++;
             return complete(uring, op, -ENOBUFS, 0);

@@ -193,8 +193,12 @@ struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring)
 void weir__uring_quiet_taken(struct weir__uring *uring)
 {
     uring->settling_at = &uring->settling.head;
-    if (!uring->quiet.head || weir__uring_sq_left(uring) > 0)
+    if (!uring->quiet.head)
         return;
+    if (weir__uring_sq_left(uring) > 0) {
+        uring->hurry = 1; /* by the next enter someone may wait for their end */
+        return;
+    }
     *uring->settling.tail = uring->quiet.head;
     uring->settling.tail = uring->quiet.tail;
     weir__uring_ops_init(&uring->quiet);

@@ -129,7 +129,7 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
         uring->counters.waits++;
         int answer = enter(uring, to_submit, may_block ? 1 : 0, flags, deadline_ns);
         judge(uring, answer);
-        if ((answer == -EAGAIN || answer == -ENOMEM) && may_block)
+        if ((answer == -EAGAIN || answer == -ENOMEM) && visible == 0 && deadline_ns != 0)
             back_off(uring, deadline_ns);
     }
     /* Reap even from a broken ring: what came is true. */

@@ -89,10 +89,10 @@ int weir__uring_wake(struct weir__engine *engine)
         error = send_through_ring(uring);
     else
         error = write_eventfd(uring);
-    if (error == -EOVERFLOW)
-        error = 0; /* our completion queue is full: wait() has no reason to block */
     if (error < 0)
         atomic_store(&uring->wake.sent, 0);
+    if (error == -EOVERFLOW)
+        error = 0; /* our completion queue is full: wait() has no reason to block */
     errno = saved;
     return error;
 }

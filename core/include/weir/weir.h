@@ -173,8 +173,9 @@ int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_n
 /* Serves one connection. per=connection: called once, returning closes it. per=burst: called
  * whenever input has come, on a coroutine lent for that time; it returns when weir_recv() says
  * -EAGAIN, and the connection stays; what must outlive the burst is in weir_conn_state(). In both:
- * after weir_recv() returned 0 or another error, or after weir_conn_close(), returning closes it,
- * once all that was handed over is sent. The loop `while (weir_recv(…) > 0)` is right for both. */
+ * after weir_recv() returned 0 or an error but -EAGAIN and -ETIME, or after weir_conn_close(),
+ * returning closes it, once all that was handed over is sent. The loop `while (weir_recv(…) > 0)`
+ * is right for both. */
 typedef void weir_handler_fn(struct weir_conn *conn, void *argument);
 
 struct weir_listen_options {
