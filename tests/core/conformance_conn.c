@@ -269,3 +269,67 @@ CONFORMANCE(at_the_descriptor_limit_further_connections_wait)
     check_int(server.stats.accepted, ==, WAITING);
     check_int(server.stats.accept_pauses, >=, 1);
 }
+
+static struct weir_conn *idle_conn;
+static int after_close;
+
+/* Answers, and waits for more; what it is told when another task closed is kept. */
+static void answer_and_wait(struct weir_conn *conn, void *argument)
+{
+    struct weir_buf buf = {0};
+    int res;
+    idle_conn = conn;
+    while ((res = weir_recv(conn, &buf)) > 0)
+        weir_send(conn, &buf);
+    if (res != -EAGAIN)
+        after_close = res;
+}
+
+static void close_from_outside(void *argument)
+{
+    weir_conn_close(idle_conn);
+}
+
+CONFORMANCE(a_connection_closed_by_another_task_tells_its_handler)
+{
+    static int argument = 42;
+    struct conf_server server = {.listen = {.handler = answer_and_wait, .argument = &argument}};
+    conf_start(&server);
+    int fd = peer_connect(&server);
+    peer_echo(fd, 100, 1);
+    conf_call(&server, close_from_outside, NULL);
+    check_int(peer_end(fd, NULL), ==, 0);
+    peer_close(fd);
+    conf_await_conns(&server, 0);
+    conf_stop(&server);
+    check_int(after_close, ==, -ESHUTDOWN);
+}
+
+static unsigned taken_after_close;
+
+static void close_then_receive(struct weir_conn *conn, void *argument)
+{
+    struct weir_buf buf = {0};
+    if (weir_recv_until(conn, &buf, WEIR_FOREVER) <= 0)
+        return;
+    weir_sleep_until(weir_now_ns() + 30000000); /* more is most likely there by now */
+    weir_conn_close(conn);
+    while (weir_recv(conn, &buf) > 0)
+        taken_after_close++;
+}
+
+CONFORMANCE(after_its_own_close_a_handler_receives_nothing)
+{
+    static int argument = 42;
+    struct conf_server server = {.listen = {.handler = close_then_receive, .argument = &argument}};
+    conf_start(&server);
+    int fd = peer_connect(&server);
+    peer_send(fd, "quit", 4);
+    usleep(10000);
+    peer_send(fd, "and more", 8);
+    check(peer_end(fd, NULL) <= 0, "it ends, or is reset with what was unread");
+    peer_close(fd);
+    conf_await_conns(&server, 0);
+    conf_stop(&server);
+    check_int(taken_after_close, ==, 0);
+}

@@ -467,3 +467,37 @@ CONFORMANCE(a_queued_call_is_cancelled_and_a_begun_one_waited_for)
     sem_init(&is_running, 0, 0);
     conf_run(&(struct weir_loop_options){.helpers_max = 1}, cancel_blocking, NULL);
 }
+
+static void poll_beside_refused_calls(void *argument)
+{
+    struct weir_loop *loop = weir_loop_self();
+    struct weir_task *callers[3];
+    struct holder held[3] = {{0}};
+    int ends[2];
+    check_int(pipe(ends), ==, 0);
+    check_int(write(ends[1], "x", 1), ==, 1);
+    for (int i = 0; i < 3; i++)
+        check_int(weir_spawn(loop, &callers[i], occupy_helper, &held[i]), ==, 0);
+    while (sem_trywait(&is_running))
+        check_int(weir_yield(), ==, 0);
+    conf_settle();
+    uint64_t deadline_ns = weir_now_ns() + UINT64_C(20000000000);
+    check_int(weir_poll(loop, ends[0], POLLIN, deadline_ns), ==, POLLIN);
+    for (int i = 0; i < 3; i++)
+        sem_post(&let_go);
+    for (int i = 0; i < 3; i++) {
+        check_int(weir_join(callers[i], WEIR_FOREVER), ==, 0);
+        check_int(held[i].result, ==, 7);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* One call runs, one is queued, the third is refused: who waits for the engine goes past it. */
+CONFORMANCE(a_call_that_waits_in_line_holds_up_nothing_else)
+{
+    sem_init(&let_go, 0, 0);
+    sem_init(&is_running, 0, 0);
+    conf_run(&(struct weir_loop_options){.helpers_max = 1, .calls_max = 1},
+             poll_beside_refused_calls, NULL);
+}

@@ -201,3 +201,16 @@ Test(timer, time_that_goes_back_stands_still)
     cr_assert_eq(weir__wheel_advance(&shared_wheel, 5999000000), 0);
     cr_assert_eq(weir__wheel_advance(&shared_wheel, 6000000000 + TICK_NS), 1);
 }
+
+Test(timer, the_latest_deadlines_there_are_stay_in_the_wheel)
+{
+    weir__wheel_init(&shared_wheel, 1000000000);
+    left.fire = fire_again;
+    for (uint64_t before = 1; before <= 1u << 17; before *= 2) {
+        weir__timer_arm(&shared_wheel, &left, UINT64_MAX - before);
+        cr_assert_lt(left.slot, WEIR__WHEEL_LEVELS * WEIR__WHEEL_SLOTS);
+        cr_assert_gt(weir__wheel_next_ns(&shared_wheel), 1000000000);
+        weir__timer_disarm(&shared_wheel, &left);
+        cr_assert_eq(weir__wheel_next_ns(&shared_wheel), UINT64_MAX);
+    }
+}
