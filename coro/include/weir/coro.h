@@ -34,8 +34,8 @@
  * of nanoseconds where the flags differ, as they do once either side has rounded a result. (The
  * ucontext fallback does restore them, since the libc does.)
  *
- * LINKING. Bind all calls at start (-z now; pkg-config and Meson add it): the lazy resolver keeps the
- * vector registers on the stack it finds, 3 KiB and more with AVX-512.
+ * LINKING. Bind all calls at start (-z now; pkg-config and Meson add it): the lazy resolver keeps
+ * the vector registers on the stack it finds, 3 KiB and more with AVX-512.
  *
  * SIGNALS. A coroutine's stack is too small for a signal frame (an AVX-512 one is near 4 KiB).
  * The pool gives its thread an alternate signal stack; install your handlers with SA_ONSTACK.
