@@ -110,7 +110,6 @@ static void linger(struct weir_conn *conn)
 void weir__conn_close_step(struct weir_conn *conn)
 {
     assert(conn->flags & CONN_CLOSING);
-    /* Queues of the loop may hold it by index: they drop it when they come to it. */
     if (conn->rx.kind == WEIR__OP_CLOSE)
         return;
     if (conn->loop->cut && weir__conn_unsent(conn))

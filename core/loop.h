@@ -225,7 +225,7 @@ struct weir_loop {
     char features[512];
 };
 
-enum { WEIR__REFUSED = 0xff /* op->engine_bits of an op in the queue of the refused */ };
+enum { WEIR__REFUSED = 0xff /* op->engine_bits of an op in a line of the refused */ };
 
 static inline struct weir_conn *weir__conn_at(const struct weir_loop *loop, uint32_t index)
 {
@@ -242,7 +242,7 @@ static inline uint32_t weir__bufs_to_receive(const struct weir_loop *loop)
 
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);
-/* Cancels a held op, or one waiting in the queue of the refused: then done() is called at once. */
+/* Cancels a held op, or one waiting in a line of the refused: then done() is called at once. */
 void weir__cancel(struct weir_loop *loop, struct weir__op *op);
 void weir__refused_retry(struct weir_loop *loop);
 
