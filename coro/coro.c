@@ -1,6 +1,7 @@
 /*
  * Coroutines: create, resume, yield, hand over, end. The stacks come from pool.c, the switch
- * itself from switch_*. Nothing here makes a system call or allocates.
+ * itself from switch_*. Nothing here makes a system call or allocates. The public resume and yield
+ * are in resume_*: the functions here, or assembly that calls these for what is not plain.
  *
  * The functions that switch end in the call of the switch, so that in a plain build (empty hooks)
  * the compiler makes it a jump: the switch then returns straight to the caller, and no `ret` is
@@ -13,6 +14,11 @@
 
 __thread struct weir__thread weir__thread
     __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/* What resume_x86_64.S reads. */
+static_assert(offsetof(struct weir__thread, current) == 0, "CURRENT");
+static_assert(offsetof(struct weir__thread, resumer_context) == 8, "RESUMER_CONTEXT");
+static_assert(offsetof(struct weir__thread, canaries) == 24, "CANARIES");
 
 static inline struct weir__hooks *hooks_of(struct weir_coro *co)
 {
@@ -191,7 +197,7 @@ static __attribute__((noinline)) void *resume_nested(struct weir_coro *co, void 
     return got;
 }
 
-void *weir_coro_resume(struct weir_coro *co, void *value)
+void *weir__coro_resume(struct weir_coro *co, void *value)
 {
     struct weir__thread *t = &weir__thread;
     assert(co->context.sp != NULL);
@@ -204,7 +210,7 @@ void *weir_coro_resume(struct weir_coro *co, void *value)
     return got;
 }
 
-void *weir_coro_yield(void *value)
+void *weir__coro_yield(void *value)
 {
     struct weir__thread *t = &weir__thread;
     struct weir_coro *self = t->current;

@@ -108,7 +108,7 @@ struct weir_coro_pool {
     struct weir_coro_pool *next;      /* of the same thread */
 };
 
-/* What a thread knows of its coroutines. */
+/* What a thread knows of its coroutines. resume_x86_64.S reads it, too. */
 struct weir__thread {
     struct weir_coro *current; /* the running one; NULL on the thread's own stack */
     void *resumer_context;     /* what it will yield to */
@@ -123,6 +123,10 @@ struct weir__thread {
 /* initial-exec: no call to __tls_get_addr on a switch, at the price of some static TLS space. */
 extern __thread struct weir__thread weir__thread
     __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/* coro.c: weir_coro_resume and weir_coro_yield, whatever hooks there are and whoever calls. */
+void *weir__coro_resume(struct weir_coro *co, void *value);
+void *weir__coro_yield(void *value);
 
 /* pool.c */
 int weir__stacks_refill(struct weir__stacks *s, struct weir_coro **co);

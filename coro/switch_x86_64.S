@@ -9,50 +9,12 @@
  */
     .text
 
-/* struct weir__context */
-#define SP  0 /* which points at the return address */
-#define RBX 8
-#define RBP 16
-#define R12 24
-#define R13 32
-#define R14 40
-#define R15 48
-
-    .macro function name
-    .p2align 5
-    .globl  \name
-    .hidden \name
-    .type   \name, @function
-\name:
-    .cfi_startproc
-    endbr64
-    .endm
-
-    .macro end name
-    .cfi_endproc
-    .size   \name, . - \name
-    .endm
-
-    .macro push_register name
-    pushq   \name
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset \name, 0
-    .endm
+#include "x86_64.inc"
 
     .macro pop_register name
     popq    \name
     .cfi_adjust_cfa_offset -8
     .cfi_restore \name
-    .endm
-
-    .macro save_context to
-    movq    %rsp, SP(\to)
-    movq    %rbx, RBX(\to)
-    movq    %rbp, RBP(\to)
-    movq    %r12, R12(\to)
-    movq    %r13, R13(\to)
-    movq    %r14, R14(\to)
-    movq    %r15, R15(\to)
     .endm
 
     .macro leave_to_return_address
@@ -174,11 +136,4 @@ weir__switch_stack_bytes:
     .quad   0
     .size   weir__switch_stack_bytes, 8
 
-    .section .note.GNU-stack, "", @progbits
-
-/* GNU property: IBT yes, SHSTK no. */
-    .section .note.gnu.property, "a"
-    .p2align 3
-    .long   4, 16, 5
-    .asciz  "GNU"
-    .long   0xc0000002, 4, 1, 0
+    notes
