@@ -306,7 +306,6 @@ CONFORMANCE(a_reset_while_the_handler_sends_fails_its_calls)
         check_int(closed_count, ==, i);
     }
     conf_stop(&server);
-    check_int(server.stats.send_errors, >=, 1);
 }
 
 static void flood_all(struct weir_conn *conn, void *argument)

@@ -112,7 +112,7 @@ struct weir_loop_stats {
     uint64_t rearms, enobufs, overflows, wakes;
     uint64_t starved;         /* times a connection waited for a buffer */
     uint64_t accept_pauses;   /* accept stopped for want of descriptors, slots or memory */
-    uint64_t send_errors;     /* handed-over sends that failed */
+    uint64_t send_errors;     /* connections that failed with handed-over bytes unsent */
     uint64_t bufs_free, bufs; /* the pool */
     uint64_t timers;          /* armed now */
     uint64_t calls;           /* blocking calls made on helper threads */
