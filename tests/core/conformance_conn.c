@@ -208,13 +208,30 @@ CONFORMANCE(thousands_of_connections_are_all_served)
 
 enum { WAITING = 24 };
 
-/* Every client asks; as those that are answered leave, the others get in. */
+/* Waits until accepting has paused; with clients enough it must in the end. */
+static void await_pause(struct conf_server *server)
+{
+    uint64_t until_ns = weir_now_ns() + PEER_SECONDS * 1000000000ull;
+    struct weir_loop_stats stats;
+    for (;;) {
+        conf_stats(server, &stats);
+        if (stats.accept_pauses > 0)
+            return;
+        check(weir_now_ns() < until_ns, "%llu connections, and accepting goes on",
+              (unsigned long long)stats.conns);
+        usleep(1000);
+    }
+}
+
+/* Every client asks; the first leaves only when the limit has been met; as those that are answered
+ * leave, the others get in. */
 static void serve_in_portions(struct conf_server *server, int *fds)
 {
     for (int i = 0; i < WAITING; i++) {
         peer_connect_fd(fds[i], server);
         peer_send_pattern(fds[i], 100, (uint64_t)i, 0);
     }
+    await_pause(server);
     for (int i = 0; i < WAITING; i++) {
         peer_recv_pattern(fds[i], 100, (uint64_t)i, 0);
         peer_close(fds[i]);
@@ -232,7 +249,6 @@ CONFORMANCE(at_conns_max_further_connections_wait)
     serve_in_portions(&server, fds);
     conf_stop(&server);
     check_int(server.stats.accepted, ==, WAITING);
-    check_int(server.stats.accept_pauses, >=, 1);
 }
 
 /* Takes descriptors until there are no more, and gives `left` of them back. How many it holds. */
@@ -267,7 +283,6 @@ CONFORMANCE(at_the_descriptor_limit_further_connections_wait)
     conf_stop(&server);
     check_int(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
     check_int(server.stats.accepted, ==, WAITING);
-    check_int(server.stats.accept_pauses, >=, 1);
 }
 
 static struct weir_conn *idle_conn;
