@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SQ_LEAST = 64, SQ_MOST = 1024, CQ_MOST = 65536, SQPOLL_IDLE_MS = 100, OP_PROBES = 256 };
+enum { SQ_LEAST = 64, SQ_MOST = 1024, CQ_MOST = 65536, SQPOLL_IDLE_MS = 100, OP_PROBES = 256, PROBE_TRIES = 100 };
 
 const char *const weir__uring_feature_names[] = {
     [WEIR__URING_DEFER_TASKRUN] = "defer_taskrun",
@@ -190,24 +190,22 @@ static int probe_opcodes(struct weir__uring *uring, struct io_uring_probe *probe
  * descriptor, and the descriptor given is bad (EBADF). */
 static int knows(struct weir__uring *uring, uint8_t opcode, uint16_t ioprio, uint8_t flags)
 {
-    struct io_uring_cqe *cqe;
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
+    int answer = 0;
     if (!sqe)
         return 0;
     sqe->opcode = opcode;
     sqe->ioprio = ioprio;
     sqe->flags = flags;
     sqe->fd = -1;
-    int error;
-    weir__uring_flush(uring);
-    do
-        error = io_uring_wait_cqe(&uring->ring, &cqe);
-    while (error == -EINTR);
-    if (error < 0)
-        return 0;
-    error = cqe->res;
-    io_uring_cqe_seen(&uring->ring, cqe);
-    return error == -EBADF;
+    sqe->user_data = WEIR__URING_TAG_CANCEL; /* nobody's, should it come after the last try */
+    for (int tries = 0; tries < PROBE_TRIES && io_uring_cq_ready(&uring->ring) == 0; tries++)
+        io_uring_submit_and_wait(&uring->ring, 1); /* may be interrupted, or short of memory */
+    for (struct io_uring_cqe *cqe; io_uring_peek_cqe(&uring->ring, &cqe) == 0;) {
+        answer = cqe->res; /* the last one's: an earlier probe's may have come late */
+        io_uring_cqe_seen(&uring->ring, cqe);
+    }
+    return answer == -EBADF;
 }
 
 static int knows_abs_timer(struct weir__uring *uring)

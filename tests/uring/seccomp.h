@@ -13,4 +13,7 @@ enum { SECCOMP_ANY = -1 };
  * any of the bits `mask` set, in its low 32 bits. */
 void seccomp_fail(long call, int error, int argument, uint32_t mask);
 
+/* The same for the first so many of these calls; the later ones pass. Once in a process. */
+void seccomp_fail_times(long call, int error, int argument, uint32_t mask, int times);
+
 #endif

@@ -234,6 +234,23 @@ Test(setup, each_rung_of_the_ladder_serves)
     }
 }
 
+/* What a refused probe is not told of, it would not be served with. */
+Test(setup, short_of_memory_for_a_moment_a_probe_asks_again, .timeout = 20)
+{
+    uint64_t all = granted(0, 0);
+    seccomp_fail_times(__NR_io_uring_enter, EAGAIN, 1, UINT32_MAX, 3); /* to_submit > 0 */
+    cr_assert_eq(granted(0, 0), all);
+}
+
+Test(setup, short_of_memory_for_long_a_probe_gives_up, .timeout = 20)
+{
+    granted(0, 0);
+    seccomp_fail(__NR_io_uring_enter, ENOMEM, 1, UINT32_MAX);
+    uint64_t probed = WEIR__URING_BIT(MULTISHOT_ACCEPT) | WEIR__URING_BIT(MULTISHOT_RECV);
+    fixture_open(&fixture, (struct fixture_options){0});
+    cr_assert_eq(fixture.engine->ops->features(fixture.engine) & probed, 0);
+}
+
 Test(setup, a_ring_as_large_as_asked_for_is_clamped_to_what_the_kernel_allows)
 {
     fixture_open(&fixture,
