@@ -347,6 +347,16 @@ void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
         pend(uring, op);
 }
 
+/* The kernel has nothing of it. */
+static int complete_cancelled(struct weir__uring *uring, struct weir__op *op)
+{
+    if (op->kind == WEIR__OP_RECV && op->buf) { /* taken when the socket was ready */
+        weir__buf_put(uring->base.env->bufs, op->buf);
+        op->buf = NULL;
+    }
+    return weir__uring_complete(uring, op, -ECANCELED, 0);
+}
+
 int weir__uring_drain_pended(struct weir__uring *uring)
 {
     int delivered = 0;
@@ -354,7 +364,7 @@ int weir__uring_drain_pended(struct weir__uring *uring)
         struct weir__op *op = uring->pended.head;
         if (op->state == WEIR__OP_CANCELLING && !(op->engine_bits & WEIR__URING_IN_KERNEL)) {
             weir__uring_unpend(uring, op);
-            delivered += weir__uring_complete(uring, op, -ECANCELED, 0);
+            delivered += complete_cancelled(uring, op);
             continue;
         }
         struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);

@@ -121,10 +121,10 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
     if (overflowed(uring))
         uring->counters.overflows++;
     if (to_submit > 0 || visible == 0 || overflowed(uring)) {
-        /* Quiet sends that could not settle wait for completions that overflowed, not for new ones.
-         */
+        /* Quiet sends that could not settle wait for completions that overflowed, what is pended
+         * for room that this enter makes: not for new completions. */
         int may_block = visible == 0 && delivered == 0 && deadline_ns != 0 && !uring->hurry &&
-                        !uring->settling.head;
+                        !uring->settling.head && !uring->pended.head;
         uring->hurry = 0;
         uring->counters.waits++;
         int answer = enter(uring, to_submit, may_block ? 1 : 0, flags, deadline_ns);

@@ -37,17 +37,17 @@ static int send_once(struct weir__uring *uring)
 {
     struct io_uring *sender = &uring->wake.sender_ring;
     struct io_uring_cqe *cqe;
-    struct io_uring_sqe *sqe = io_uring_get_sqe(sender);
-    if (!sqe)
-        return -EBUSY;
-    *sqe = message_to(uring->ring.ring_fd);
     int answer;
+    if (io_uring_sq_ready(sender) == 0) /* else one is left that the kernel did not take */
+        *io_uring_get_sqe(sender) = message_to(uring->ring.ring_fd);
     do
-        answer = io_uring_submit_and_wait(sender, 1);
+        answer = io_uring_submit(sender);
     while (answer == -EINTR);
     if (answer < 0)
         return answer;
-    answer = io_uring_peek_cqe(sender, &cqe);
+    do
+        answer = io_uring_wait_cqe(sender, &cqe); /* no system call where it is there already */
+    while (answer == -EINTR);
     if (answer < 0)
         return answer;
     answer = cqe->res;
@@ -113,8 +113,10 @@ void weir__uring_wake_arm(struct weir__uring *uring)
     if (wake->eventfd < 0 || wake->eventfd_armed)
         return;
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
-    if (!sqe)
-        return; /* the next reap tries again */
+    if (!sqe) {
+        uring->hurry = 1; /* nothing would end the next wait: it only makes room to try again */
+        return;
+    }
     sqe->opcode = IORING_OP_READ;
     sqe->fd = wake->eventfd;
     sqe->addr = (uint64_t)(uintptr_t)&wake->eventfd_value;

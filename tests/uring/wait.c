@@ -206,6 +206,61 @@ Test(wait, a_queue_that_cannot_be_flushed_is_busy_and_keeps_cancels)
     forget(refused);
 }
 
+/* Refused when the cancel wants room, and when the wait makes some; the wait's own enter is taken.
+ * Nothing else will ever come. */
+Test(wait, a_cancel_that_waits_for_room_does_not_sleep, .timeout = 20)
+{
+    enum { SQ = 4 };
+    struct recorded *held[SQ];
+    fixture_open(&fixture, (struct fixture_options){.tuning = {.sq_entries = SQ, .cq_entries = 8}});
+    pair(fds);
+    for (int i = 0; i < SQ; i++) {
+        held[i] = record(&fixture, WEIR__OP_POLL, fds[0]);
+        held[i]->op.len = POLLIN;
+        submit(held[i]);
+    }
+    seccomp_fail_times(__NR_io_uring_enter, EAGAIN, 1, UINT32_MAX, 2);
+    cancel(held[0]);
+    while (!held[0]->finals)
+        cr_assert_geq(fixture.engine->ops->wait(fixture.engine, WEIR__FOREVER), 0);
+    cr_assert_eq(held[0]->last, -ECANCELED);
+    cr_assert_eq(more_counters(&fixture).short_memory, 2);
+    forget(held[0]);
+    for (int i = 1; i < SQ; i++) {
+        cancel(held[i]);
+        finish(held[i]);
+        forget(held[i]);
+    }
+    close_tier();
+}
+
+/* Without a buffer ring: the socket was ready and the op has its buffer, but there is no room to
+ * submit it, and then it is cancelled. */
+Test(wait, a_receive_cancelled_for_want_of_room_gives_its_buffer_back, .timeout = 20)
+{
+    enum { SQ = 2 };
+    fixture_open(&fixture,
+                 (struct fixture_options){.engine = {.features_off = WEIR__URING_BIT(BUFFER_RING)},
+                                          .tuning = {.sq_entries = SQ, .cq_entries = 8}});
+    pair(fds);
+    struct recorded *recv_op = record(&fixture, WEIR__OP_RECV, fds[0]);
+    submit(recv_op);
+    turn_now(&fixture);
+    for (int i = 0; i < SQ; i++) {
+        struct recorded *filler = record(&fixture, WEIR__OP_POLL, fds[1]);
+        filler->op.len = POLLIN;
+        submit(filler);
+    }
+    seccomp_fail(__NR_io_uring_enter, EAGAIN, 1, UINT32_MAX);
+    cr_assert_eq(write(fds[1], "x", 1), 1);
+    RUN_UNTIL(&fixture, more_counters(&fixture).pended == 1);
+    cr_assert_eq(fixture.pool.free_count, fixture.pool.count - 1);
+    cancel(recv_op);
+    cr_assert_eq(finish(recv_op), -ECANCELED);
+    cr_assert_eq(fixture.pool.free_count, fixture.pool.count);
+    forget(recv_op);
+}
+
 static void break_with(int error)
 {
     open_tier(&(struct tier){0});

@@ -1,9 +1,11 @@
 /* Waking from threads and signal handlers, by every means. Mirrors uring/wake.c. */
 #include "harness.h"
+#include "seccomp.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 
 static struct fixture fixture;
 
@@ -216,4 +218,79 @@ Test(wake, each_means_is_the_one_granted)
             cr_assert_eq(granted, means[i].expected);
         fixture_close(&fixture);
     }
+}
+
+/* ---- what the system calls may answer -------------------------------------------------------- */
+
+/* The full queue's own completions end the wait, so that is no error; and it is told once more. */
+Test(wake, a_message_that_found_the_queue_full_is_no_error_and_no_last_word, .timeout = 20)
+{
+    open_tier(&(struct tier){0});
+    if (!(fixture.engine->ops->features(fixture.engine) & WEIR__URING_BIT(MSG_RING_SYNC)))
+        cr_skip_test("this kernel has no messages without a ring");
+    seccomp_fail_times(__NR_io_uring_register, EOVERFLOW, SECCOMP_ANY, 0, 1);
+    cr_assert_eq(wake(), 0);
+    cr_assert_eq(turn_now(&fixture), 0);
+    cr_assert_eq(wakes(), 0, "the message was sent all the same");
+    cr_assert_eq(wake(), 0);
+    while (wakes() == 0)
+        cr_assert_geq(wait_until(WEIR__FOREVER), 0);
+    fixture_close(&fixture);
+}
+
+/* More refusals than the sender's ring has entries. */
+Test(wake, a_sender_refused_by_the_kernel_says_so_and_works_again, .timeout = 20)
+{
+    enum { REFUSALS = 5 };
+    open_tier(&(struct tier){.off = WEIR__URING_BIT(MSG_RING_SYNC)});
+    if (!(fixture.engine->ops->features(fixture.engine) & WEIR__URING_BIT(MSG_RING)))
+        cr_skip_test("this kernel has no messages between rings");
+    seccomp_fail_times(__NR_io_uring_enter, EAGAIN, 1, UINT32_MAX, REFUSALS);
+    for (int i = 0; i < REFUSALS; i++)
+        cr_assert_eq(wake(), -EAGAIN);
+    for (uint64_t i = 1; i <= 10; i++) {
+        cr_assert_eq(wake(), 0);
+        while (wakes() < i)
+            cr_assert_geq(wait_until(WEIR__FOREVER), 0);
+    }
+    fixture_close(&fixture);
+}
+
+/* Each wake must be armed for anew. Here there is no room for that at first: the submission queue
+ * is full of receives armed again, and the kernel takes none of them. */
+Test(wake, an_eventfd_that_could_not_be_armed_is_armed_before_the_wait_sleeps, .timeout = 20)
+{
+    enum { SQ = 2 };
+    int fds[SQ][2];
+    struct recorded *recvs[SQ];
+    uint64_t messages = WEIR__URING_BIT(MSG_RING_SYNC) | WEIR__URING_BIT(MSG_RING);
+    fixture_open(&fixture, (struct fixture_options){.engine = {.features_off = messages},
+                                                    .tuning = {.sq_entries = SQ}});
+    for (int i = 0; i < SQ; i++) {
+        pair(fds[i]);
+        recvs[i] = record(&fixture, WEIR__OP_RECV, fds[i][0]);
+        recvs[i]->op.flags = 0; /* one-shot */
+        recvs[i]->rearm = true;
+        submit(recvs[i]);
+    }
+    turn_now(&fixture);
+    seccomp_fail_times(__NR_io_uring_enter, EAGAIN, 1, UINT32_MAX, 1);
+    for (int i = 0; i < SQ; i++)
+        cr_assert_eq(write(fds[i][1], "x", 1), 1);
+    cr_assert_eq(wake(), 0);
+    cr_assert_geq(wait_until(WEIR__FOREVER), SQ);
+    cr_assert_eq(wakes(), 1);
+    cr_assert_eq(more_counters(&fixture).short_memory, 1);
+    cr_assert_eq(wait_until(WEIR__FOREVER), 0, "asleep without anything to wake it");
+    cr_assert_eq(wake(), 0);
+    while (wakes() < 2)
+        cr_assert_geq(wait_until(WEIR__FOREVER), 0);
+    for (int i = 0; i < SQ; i++) {
+        cancel(recvs[i]);
+        finish(recvs[i]);
+        forget(recvs[i]);
+        close(fds[i][0]);
+        close(fds[i][1]);
+    }
+    fixture_close(&fixture);
 }
