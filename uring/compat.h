@@ -27,8 +27,8 @@
 #define WEIR__REGISTER_SEND_MSG_RING 31u
 
 /* Opcodes that tell a kernel's age, and with it abilities that have no probe of their own. */
-#define WEIR__OP_SOCKET_OPCODE   45u /* Linux 5.19: multishot accept, buffer rings */
-#define WEIR__OP_SEND_ZC_OPCODE  47u /* Linux 6.0: multishot recv */
-#define WEIR__OP_MSG_RING_OPCODE 40u /* Linux 5.18 */
+#define WEIR__OP_SOCKET_OPCODE     45u /* Linux 5.19: multishot accept, buffer rings */
+#define WEIR__OP_SEND_ZC_OPCODE    47u /* Linux 6.0: multishot recv */
+#define WEIR__OP_SENDMSG_ZC_OPCODE 48u /* Linux 6.1 */
 
 #endif

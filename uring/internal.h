@@ -129,6 +129,8 @@ static inline int weir__uring_complete(struct weir__uring *uring, struct weir__o
 extern const char *const weir__uring_feature_names[];
 int weir__uring_setup(struct weir__uring *uring, const struct weir__engine_options *options,
                       const struct weir__uring_tuning *tuning, char *why, size_t why_bytes);
+/* Whether a send that may not wait tells of the bytes that went before it would have had to. */
+int weir__uring_counts_partial_sends(const struct io_uring_probe *probe);
 
 /* submit.c */
 int weir__uring_submit(struct weir__engine *engine, struct weir__op *op);

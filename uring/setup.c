@@ -8,7 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SQ_LEAST = 64, SQ_MOST = 1024, CQ_MOST = 65536, SQPOLL_IDLE_MS = 100, OP_PROBES = 256, PROBE_TRIES = 100 };
+enum {
+    SQ_LEAST = 64,
+    SQ_MOST = 1024,
+    CQ_MOST = 65536,
+    SQPOLL_IDLE_MS = 100,
+    OP_PROBES = 256,
+    PROBE_TRIES = 100
+};
 
 const char *const weir__uring_feature_names[] = {
     [WEIR__URING_DEFER_TASKRUN] = "defer_taskrun",
@@ -239,11 +246,16 @@ static void probe_enter(struct weir__uring *uring, uint64_t off)
         grant(uring, WEIR__URING_BIT(ABS_TIMER), knows_abs_timer(uring));
     if (!(off & WEIR__URING_BIT(CQE_SKIP)))
         grant(uring, WEIR__URING_BIT(CQE_SKIP), (uring->ring.features & IORING_FEAT_CQE_SKIP) != 0);
-    /* With a kernel thread submitting, no enter says when a send was carried out. */
-    if (!(off & WEIR__URING_BIT(QUIET_SENDS)))
-        grant(uring, WEIR__URING_BIT(QUIET_SENDS),
-              weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)) &&
-                  !weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)));
+}
+
+/* From Linux 5.19 on a send with MSG_WAITALL goes on by itself. Where it may not (MSG_DONTWAIT),
+ * 5.19 and 6.0 answer EAGAIN and forget what has gone, which then would be sent twice. Mended
+ * in 6.1
+ * ("io_uring/net: don't lose partial send/recv on fail"). */
+int weir__uring_counts_partial_sends(const struct io_uring_probe *probe)
+{
+    return !io_uring_opcode_supported(probe, WEIR__OP_SOCKET_OPCODE) ||
+           io_uring_opcode_supported(probe, WEIR__OP_SENDMSG_ZC_OPCODE);
 }
 
 enum { RING_BUFS = 256, RING_BUFS_MOST = 32768 };
@@ -252,6 +264,12 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
                            const struct weir__engine_options *options)
 {
     uint64_t off = options->features_off;
+    /* With a kernel thread submitting, no enter says when a send was carried out. */
+    if (!(off & WEIR__URING_BIT(QUIET_SENDS)))
+        grant(uring, WEIR__URING_BIT(QUIET_SENDS),
+              weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)) &&
+                  !weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)) &&
+                  weir__uring_counts_partial_sends(probe));
     uint32_t bufs = options->ring_bufs ? options->ring_bufs : RING_BUFS;
     /* A quarter of the pool, at least one, is never lent to the kernel: handlers take buffers. */
     uint32_t count = uring->base.env->bufs->count, share = count - (count < 8 ? 1 : count / 4);

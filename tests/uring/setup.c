@@ -2,6 +2,7 @@
  */
 #include "harness.h"
 #include "seccomp.h"
+#include "uring/internal.h"
 
 #include <fcntl.h>
 #include <dirent.h>
@@ -232,6 +233,29 @@ Test(setup, each_rung_of_the_ladder_serves)
         off |= rungs[i];
         cr_assert_eq(granted(off, 0) & off, 0);
     }
+}
+
+/* A kernel whose newest operation is `last`. */
+static int counts_partial_sends(unsigned last)
+{
+    struct {
+        struct io_uring_probe probe;
+        struct io_uring_probe_op ops[64];
+    } kernel = {.probe = {.last_op = (uint8_t)last, .ops_len = (uint8_t)(last + 1)}};
+    for (unsigned op = 0; op <= last; op++)
+        kernel.ops[op].flags = IO_URING_OP_SUPPORTED;
+    return weir__uring_counts_partial_sends(&kernel.probe);
+}
+
+Test(setup, a_kernel_that_forgets_what_it_sent_gets_no_quiet_sends)
+{
+    cr_assert(counts_partial_sends(39), "Linux 5.17");
+    cr_assert(counts_partial_sends(40), "Linux 5.18");
+    cr_assert_not(counts_partial_sends(46), "Linux 5.19");
+    cr_assert_not(counts_partial_sends(47), "Linux 6.0");
+    cr_assert(counts_partial_sends(48), "Linux 6.1");
+    if (granted(0, 0) & WEIR__URING_BIT(MSG_RING_SYNC)) /* Linux 6.13 */
+        cr_assert(granted(0, 0) & WEIR__URING_BIT(QUIET_SENDS));
 }
 
 /* What a refused probe is not told of, it would not be served with. */
