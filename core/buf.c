@@ -16,16 +16,19 @@ int weir__buf_pool_init(struct weir__buf_pool *pool, uint32_t count, uint32_t bu
         return -EINVAL;
     size_t stride =
         (buf_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE + SPREAD_LINES * CACHE_LINE;
-    pool->memory_bytes = stride * count;
-    pool->memory = mmap(NULL, pool->memory_bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (pool->memory == MAP_FAILED)
-        return -errno;
-    pool->bufs = aligned_alloc(CACHE_LINE, sizeof *pool->bufs * (count + 1));
-    if (!pool->bufs) {
-        munmap(pool->memory, pool->memory_bytes);
+    struct weir__buf *bufs = aligned_alloc(CACHE_LINE, sizeof *bufs * (count + 1));
+    if (!bufs)
         return -ENOMEM;
+    void *memory = mmap(NULL, stride * count, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        int error = errno;
+        free(bufs);
+        return -error;
     }
+    pool->bufs = bufs;
+    pool->memory = memory;
+    pool->memory_bytes = stride * count;
     pool->count = count;
     pool->buf_bytes = buf_bytes;
     for (uint32_t i = count; i > 0; i--) {

@@ -41,7 +41,8 @@ struct weir__buf_pool {
     struct weir__buf *free; /* LIFO */
 };
 
-/* count: 1..32767 buffers of buf_bytes each. Returns 0 or -ENOMEM, -EINVAL. */
+/* count: 1..32767 buffers of buf_bytes each. Returns 0 or -ENOMEM, -EINVAL: then
+ * the pool is empty, and deinit has no effect. */
 int weir__buf_pool_init(struct weir__buf_pool *pool, uint32_t count, uint32_t buf_bytes);
 /* Every buffer must have come back. */
 void weir__buf_pool_deinit(struct weir__buf_pool *pool);

@@ -6,7 +6,7 @@
  *   1. no more user code; the receive is cancelled, received buffers go back;
  *   2. what was handed over is sent (or, aborting, cancelled and dropped);
  *   3. the descriptor is closed, with the receive's op, idle by now;
- *   4. the slot's generation goes up, and it may be another connection's.
+ *   4. the slot may be another connection's, which takes the next generation.
  */
 #include "core/loop.h"
 
@@ -38,13 +38,15 @@ struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *l
         weir__slab_put(&loop->conn_slab, index);
         return NULL;
     }
+    /* From 1 on, so that no connection has the number 0, which users may take for "none". */
+    uint32_t generation = conn->generation == UINT32_MAX ? 1 : conn->generation + 1;
     *conn = (struct weir_conn){.loop = loop,
                                .listener = listener,
                                .state = conn->state,
                                .state_index = conn->state_index,
                                .flags = CONN_OPEN,
                                .index = index,
-                               .generation = conn->generation,
+                               .generation = generation,
                                .rx.fd = fd};
     loop->conn_count++;
     if (listener)
@@ -63,7 +65,6 @@ static void conn_free(struct weir_conn *conn)
     if (conn->state)
         weir__slab_put(&listener->states, conn->state_index);
     conn->flags = 0;
-    conn->generation++;
     loop->conn_count--;
     loop->stats.closed++;
     weir__slab_put(&loop->conn_slab, conn->index);

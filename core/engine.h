@@ -5,7 +5,7 @@
  * Threads: everything but wake() is called on the loop's own thread. Nothing here runs user code:
  * completions go to op->done(), which is core's and only marks things runnable.
  *
- * To add an engine: implement struct weir__engine_ops, name it in core/engine_table.c, and run
+ * To add an engine: implement struct weir__engine_ops, name it in core/engine_list.h, and run
  * the conformance suite (tests/core/conformance*.c), which takes engines from that table.
  */
 #ifndef WEIR_CORE_ENGINE_H

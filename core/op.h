@@ -2,7 +2,7 @@
  * Operations: one request to the kernel, from submit until its *final* completion.
  *
  * An op is memory of its owner: it lives on the waiting coroutine's stack, in a connection slot,
- * in a listener, or in a buffer record. From weir__op_submit() on the engine holds it; it comes
+ * in a listener, or in a buffer record. From submit() on the engine holds it; it comes
  * back with the final completion, and only then may its memory be used for anything else,
  * cancellation included. `res` means what a CQE's `res` means, on every engine.
  *

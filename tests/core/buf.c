@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "core/buf.h"
 
@@ -64,4 +65,19 @@ Test(buf, sizes_out_of_range_are_refused)
     cr_assert_eq(weir__buf_pool_init(&pool, 1, 63), -EINVAL);
     cr_assert_eq(weir__buf_pool_init(&pool, 1, (1u << 26) + 1), -EINVAL);
     weir__buf_pool_deinit(&pool); /* of one that was refused: no effect */
+}
+
+Test(buf, without_memory_there_is_no_pool)
+{
+    struct weir__buf_pool pool;
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_AS, &limit), 0);
+    limit.rlim_cur = 1 << 20; /* less than the process has: nothing more is mapped */
+    cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    int error = weir__buf_pool_init(&pool, 64, 1 << 20);
+    limit.rlim_cur = limit.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    cr_assert_eq(error, -ENOMEM);
+    cr_assert_null(pool.memory, "deinit would unmap what is not ours");
+    weir__buf_pool_deinit(&pool);
 }

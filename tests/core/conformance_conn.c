@@ -28,6 +28,7 @@ static void mark_state(struct weir_conn *conn, void *argument)
             check_int(state->rest[i], ==, 0);
         memset(state, 0xff, sizeof *state);
         state->id = weir_conn_id(conn);
+        check(state->id != 0, "0 is no connection's number");
         check_int(ids_count, <, IDS_MAX);
         ids[ids_count++] = state->id;
     }
@@ -55,6 +56,7 @@ static void find_none(void *argument)
     for (unsigned i = 0; i < ids_count; i++)
         check(weir_conn_find(loop, ids[i]) == NULL, "a closed connection is found");
     check(weir_conn_find(loop, UINT64_MAX) == NULL, "UINT64_MAX");
+    check(weir_conn_find(loop, 0) == NULL, "0");
 }
 
 static int compare_ids(const void *one, const void *two)

@@ -255,7 +255,7 @@ void *weir_conn_state(struct weir_conn *conn);
 /* The descriptor, to look at (getpeername, TCP_INFO): never to read, write or close. */
 int weir_conn_fd(const struct weir_conn *conn);
 struct weir_loop *weir_conn_loop(const struct weir_conn *conn);
-/* A number that no other connection of this loop has had: slot and generation. */
+/* A number that no other connection of this loop has had, and never 0: slot and generation. */
 uint64_t weir_conn_id(const struct weir_conn *conn);
 /* The open connection with that number, or NULL if it has gone. */
 struct weir_conn *weir_conn_find(struct weir_loop *loop, uint64_t id);
