@@ -31,7 +31,7 @@ static int submit_once(struct weir_loop *loop, struct weir__op *op)
 }
 
 /* Who waits for room with the helpers must not hold up who waits for the engine. */
-static struct weir__refused *line_of(struct weir_loop *loop, const struct weir__op *op)
+static struct weir__op_queue *line_of(struct weir_loop *loop, const struct weir__op *op)
 {
     bool helped = op->kind == WEIR__OP_CALL || op->kind == WEIR__OP_READ ||
                   op->kind == WEIR__OP_WRITE || op->kind == WEIR__OP_FSYNC;
@@ -46,9 +46,8 @@ static void mark_refused(struct weir__op *op)
     op->flags &= (uint8_t)~WEIR__OP_QUIET; /* someone may wait for its end by then */
 }
 
-static void refuse(struct weir__refused *line, struct weir__op *op)
+static void append(struct weir__op_queue *line, struct weir__op *op)
 {
-    mark_refused(op);
     op->next = NULL;
     if (line->tail)
         line->tail->next = op;
@@ -59,7 +58,7 @@ static void refuse(struct weir__refused *line, struct weir__op *op)
 
 int weir__submit(struct weir_loop *loop, struct weir__op *op)
 {
-    struct weir__refused *line = line_of(loop, op);
+    struct weir__op_queue *line = line_of(loop, op);
 
     assert(op->state == WEIR__OP_IDLE);
     op->engine_bits = 0;
@@ -68,14 +67,15 @@ int weir__submit(struct weir_loop *loop, struct weir__op *op)
     if (res == WEIR__DONE || res == WEIR__QUEUED)
         return res;
     if (res == -EBUSY) {
-        refuse(line, op);
+        mark_refused(op);
+        append(line, op);
         return WEIR__QUEUED;
     }
     op->res = res;
     return WEIR__DONE;
 }
 
-static bool take_refused(struct weir__refused *line, struct weir__op *op)
+static bool take(struct weir__op_queue *line, struct weir__op *op)
 {
     struct weir__op **link, *before = NULL;
 
@@ -92,11 +92,11 @@ static bool take_refused(struct weir__refused *line, struct weir__op *op)
 
 /* One at a time from the front, each out of the line before anything is called: done() may cancel
  * any other op, also one of this line. */
-static void retry(struct weir_loop *loop, struct weir__refused *line)
+static void retry(struct weir_loop *loop, struct weir__op_queue *line)
 {
     while (line->head) {
         struct weir__op *op = line->head;
-        take_refused(line, op);
+        take(line, op);
         weir__op_set_state(op, WEIR__OP_IDLE);
         op->engine_bits = 0;
         int res = submit_once(loop, op);
@@ -116,6 +116,11 @@ static void retry(struct weir_loop *loop, struct weir__refused *line)
 
 void weir__refused_retry(struct weir_loop *loop)
 {
+    while (loop->cancelled.head) {
+        struct weir__op *op = loop->cancelled.head;
+        take(&loop->cancelled, op);
+        weir__op_complete(op, -ECANCELED, 0);
+    }
     retry(loop, &loop->refused_by_engine);
     retry(loop, &loop->refused_by_helpers);
 }
@@ -124,8 +129,9 @@ void weir__cancel(struct weir_loop *loop, struct weir__op *op)
 {
     if (op->state != WEIR__OP_HELD)
         return;
-    if (op->engine_bits == WEIR__REFUSED && take_refused(line_of(loop, op), op)) {
-        weir__op_complete(op, -ECANCELED, 0);
+    if (op->engine_bits == WEIR__REFUSED && take(line_of(loop, op), op)) {
+        weir__op_set_state(op, WEIR__OP_CANCELLING);
+        append(&loop->cancelled, op);
     } else if (op->kind == WEIR__OP_CALL) {
         weir__op_set_state(op, WEIR__OP_CANCELLING);
         weir__helpers_cancel(&loop->helpers, op);
@@ -332,7 +338,7 @@ static void run_tasks(struct weir_loop *loop)
 
 static bool has_work(struct weir_loop *loop)
 {
-    if (loop->run_head || loop->ready.head || loop->tx_conns.head)
+    if (loop->run_head || loop->ready.head || loop->tx_conns.head || loop->cancelled.head)
         return true;
     if (loop->starved.head && weir__bufs_to_receive(loop) > 0) /* see weir__conns_feed() */
         return true;

@@ -171,8 +171,8 @@ static inline bool weir__conn_unsent(const struct weir_conn *conn)
 void weir__listener_conn_gone(struct weir_listener *listener);
 void weir__listeners_resume(struct weir_loop *loop);
 
-/* A FIFO of ops for which there was no room, through op->next. */
-struct weir__refused {
+/* A FIFO of ops that wait in core, through op->next. */
+struct weir__op_queue {
     struct weir__op *head, *tail;
 };
 
@@ -202,7 +202,8 @@ struct weir_loop {
     uint32_t unsent_max;
     bool per_burst;
 
-    struct weir__refused refused_by_engine, refused_by_helpers;
+    struct weir__op_queue refused_by_engine, refused_by_helpers; /* there was no room */
+    struct weir__op_queue cancelled; /* while refused: they complete in the next turn */
     struct weir_listener *listeners;
     uint32_t open_listeners;
     struct weir__timer accept_timer;
@@ -242,7 +243,8 @@ static inline uint32_t weir__bufs_to_receive(const struct weir_loop *loop)
 
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);
-/* Cancels a held op, or one waiting in a line of the refused: then done() is called at once. */
+/* Cancels a held op, or one that waits in a line of the refused. It completes later, never from
+ * inside this call. */
 void weir__cancel(struct weir_loop *loop, struct weir__op *op);
 void weir__refused_retry(struct weir_loop *loop);
 
