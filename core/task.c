@@ -216,6 +216,7 @@ void weir_task_cancel(struct weir_task *task)
     if (task->done || task->cancelled)
         return;
     task->cancelled = true;
+    task->moved = true; /* a burst runner that cancels itself: the others' handlers are not meant */
     interrupt(task, -ECANCELED);
 }
 
