@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { LINGER_NS = 1000000000 /* how often lingering connections are looked at */ };
 
@@ -54,22 +55,35 @@ struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *l
     return conn;
 }
 
-static void conn_free(struct weir_conn *conn)
+static void put_slot(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
     struct weir_listener *listener = conn->listener;
 
-    assert(!conn->rx_head && !conn->tx_head && !conn->tx_flight && !conn->task);
-    if (listener && listener->closed)
-        listener->closed(conn, listener->argument);
     if (conn->state)
         weir__slab_put(&listener->states, conn->state_index);
     conn->flags = 0;
     loop->conn_count--;
-    loop->stats.closed++;
     weir__slab_put(&loop->conn_slab, conn->index);
     if (listener)
         weir__listener_conn_gone(listener);
+}
+
+void weir__conn_discard(struct weir_conn *conn)
+{
+    close(conn->rx.fd);
+    put_slot(conn);
+}
+
+static void conn_free(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    assert(!conn->rx_head && !conn->tx_head && !conn->tx_flight && !conn->task);
+    if (conn->listener && conn->listener->closed)
+        conn->listener->closed(conn, conn->listener->argument);
+    loop->stats.closed++;
+    put_slot(conn);
     weir__listeners_resume(loop);
 }
 

@@ -1,5 +1,7 @@
-/* Listening and accepting. When a descriptor, a slot or memory is lacking, accepting pauses: the
- * peers wait in the backlog; it goes on when a connection closes, or a tenth of a second later. */
+/* Listening and accepting. At conns_max, and where a descriptor, memory or a stack is lacking,
+ * accepting pauses: the peers wait in the backlog; it goes on when a connection closes, or a tenth
+ * of a second later. Who was already accepted when memory or stacks ran out is dropped, and
+ * counted: that can be known only then. */
 #include "core/loop.h"
 
 #include <arpa/inet.h>
@@ -19,54 +21,77 @@ static void pause_accept(struct weir_listener *listener)
 {
     struct weir_loop *loop = listener->loop;
 
+    if (listener->paused)
+        return;
     listener->paused = true;
     loop->stats.accept_pauses++;
     if (!weir__timer_armed(&loop->accept_timer))
         weir__timer_arm(&loop->wheel, &loop->accept_timer, loop->now_ns + PAUSE_NS);
+    if (listener->accept.state == WEIR__OP_HELD)
+        weir__cancel(loop, &listener->accept);
 }
 
-static void accepted(struct weir_listener *listener, int fd)
+/* False when there was no memory or stack for it. */
+static bool take_peer(struct weir_listener *listener, int fd)
 {
     struct weir_loop *loop = listener->loop;
-    struct weir_conn *conn = loop->stopping ? NULL : weir__conn_new(loop, listener, fd);
 
-    if (!conn) {
+    if (loop->stopping) {
         close(fd);
-        return;
+        return true;
     }
-    loop->stats.accepted++;
-    weir__conn_serve(conn);
+    struct weir_conn *conn = weir__conn_new(loop, listener, fd);
+    if (conn && weir__conn_serve(conn)) {
+        loop->stats.accepted++;
+        return true;
+    }
+    if (conn)
+        weir__conn_discard(conn);
+    else
+        close(fd);
+    loop->stats.accept_drops++;
+    return false;
 }
 
 /* These say something of one peer, or of nothing: the next accept may well work. */
 static bool is_passing(int error)
 {
-    return error == -ECONNABORTED || error == -EINTR || error == -EAGAIN || error == -EPROTO ||
-           error == -EPERM || error == -ENETDOWN || error == -EHOSTUNREACH || error == -ENETUNREACH;
+    switch (-error) {
+    case EAGAIN:
+    case ECONNABORTED:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case EINTR:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EPERM: /* a firewall's rule */
+    case EPROTO:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static void take_accepted(struct weir_listener *listener)
 {
     struct weir_loop *loop = listener->loop;
-    struct weir__op *op = &listener->accept;
+    int res = listener->accept.res;
+    bool lacking;
 
-    if (op->res >= 0)
-        accepted(listener, op->res);
-    else if (op->res != -ECANCELED && !is_passing(op->res))
+    if (res >= 0)
+        lacking = !take_peer(listener, res);
+    else
+        lacking = res != -ECANCELED && !is_passing(res);
+    if (lacking || loop->conn_count >= loop->conns_max)
         pause_accept(listener);
-    if (loop->conn_count >= loop->conns_max && !listener->paused) {
-        pause_accept(listener);
-        if (op->state == WEIR__OP_HELD)
-            weir__cancel(loop, op);
-    }
 }
 
-static void listener_free_if_gone(struct weir_listener *listener)
+static void listener_free(struct weir_listener *listener)
 {
     struct weir_listener **link = &listener->loop->listeners;
 
-    if (!listener->closing || listener->accept.state != WEIR__OP_IDLE || listener->conns)
-        return;
     while (*link != listener)
         link = &(*link)->next;
     *link = listener->next;
@@ -74,12 +99,19 @@ static void listener_free_if_gone(struct weir_listener *listener)
     free(listener);
 }
 
+/* Its connections need it to the last one, and its owner until weir_listener_close(). */
+static void free_if_gone(struct weir_listener *listener)
+{
+    if (listener->given_up && listener->accept.fd < 0 && !listener->conns)
+        listener_free(listener);
+}
+
 static void close_descriptor(struct weir_listener *listener)
 {
     close(listener->accept.fd);
     listener->accept.fd = -1;
     listener->loop->open_listeners--;
-    listener_free_if_gone(listener);
+    free_if_gone(listener);
 }
 
 static void accept_done(struct weir__op *op)
@@ -124,18 +156,41 @@ void weir__listeners_resume(struct weir_loop *loop)
 void weir__listener_conn_gone(struct weir_listener *listener)
 {
     listener->conns--;
-    listener_free_if_gone(listener);
+    free_if_gone(listener);
 }
 
-void weir_listener_close(struct weir_listener *listener)
+static void stop_accepting(struct weir_listener *listener)
 {
     if (listener->closing)
         return;
     listener->closing = true;
     if (listener->accept.state == WEIR__OP_IDLE)
         close_descriptor(listener);
-    else if (listener->accept.state == WEIR__OP_HELD)
+    else
         weir__cancel(listener->loop, &listener->accept);
+}
+
+void weir__listeners_stop(struct weir_loop *loop)
+{
+    for (struct weir_listener *listener = loop->listeners; listener; listener = listener->next)
+        stop_accepting(listener);
+}
+
+void weir__listeners_free(struct weir_loop *loop)
+{
+    while (loop->listeners)
+        listener_free(loop->listeners);
+}
+
+void weir_listener_close(struct weir_listener *listener)
+{
+    bool closed = listener->accept.fd < 0;
+
+    listener->given_up = true;
+    if (closed)
+        free_if_gone(listener);
+    else
+        stop_accepting(listener);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */

@@ -234,6 +234,12 @@ static void linger_look(struct weir__timer *timer)
     weir__conns_linger(weir__container(timer, struct weir_loop, linger_timer), false);
 }
 
+/* The turn that follows is all. */
+static void stacks_again(struct weir__timer *timer)
+{
+    (void)timer;
+}
+
 static uint16_t share_of(uint32_t bufs, uint32_t part)
 {
     return (uint16_t)(bufs / part > 2 ? bufs / part : 2);
@@ -281,6 +287,7 @@ static int loop_init(struct weir_loop *loop, const struct weir_loop_options *opt
     loop->env = (struct weir__engine_env){
         .bufs = &loop->bufs, .call_submit = env_call_submit, .call_cancel = env_call_cancel};
     loop->accept_timer.fire = accept_again;
+    loop->stacks_timer.fire = stacks_again;
     loop->stop_timer.fire = stop_deadline;
     loop->linger_timer.fire = linger_look;
     loop->now_ns = weir_now_ns();
@@ -293,6 +300,7 @@ static void loop_deinit(struct weir_loop *loop)
     if (loop->engine)
         loop->ops->close(loop->engine);
     weir__helpers_deinit(&loop->helpers);
+    weir__listeners_free(loop);
     weir__slab_deinit(&loop->conn_slab);
     weir__slab_deinit(&loop->task_slab);
     weir_coro_pool_free(loop->coros);
@@ -338,7 +346,9 @@ static void run_tasks(struct weir_loop *loop)
 
 static bool has_work(struct weir_loop *loop)
 {
-    if (loop->run_head || loop->ready.head || loop->tx_conns.head || loop->cancelled.head)
+    if (loop->run_head || loop->tx_conns.head || loop->cancelled.head)
+        return true;
+    if (loop->ready.head && !loop->ready_budget) /* see weir__conns_run() */
         return true;
     if (loop->starved.head && weir__bufs_to_receive(loop) > 0) /* see weir__conns_feed() */
         return true;
@@ -367,15 +377,10 @@ static uint64_t wait_deadline(struct weir_loop *loop)
 
 static void begin_stop(struct weir_loop *loop)
 {
-    struct weir_listener *next;
-
     loop->stopping = true;
     if (loop->drain_ns < WEIR_FOREVER - loop->now_ns)
         weir__timer_arm(&loop->wheel, &loop->stop_timer, loop->now_ns + loop->drain_ns);
-    for (struct weir_listener *listener = loop->listeners; listener; listener = next) {
-        next = listener->next;
-        weir_listener_close(listener);
-    }
+    weir__listeners_stop(loop);
     for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab); i++) {
         struct weir_conn *conn = weir__conn_at(loop, i);
         if (conn->flags & CONN_OPEN)

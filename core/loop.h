@@ -50,7 +50,7 @@ struct weir_task {
     int wait_res;
     int interrupted; /* -ETIME or -ECANCELED, once unwait was called in this wait */
     bool cancelled, detached, done;
-    bool moved; /* burst runner: it was suspended, so another one runs the ready connections */
+    bool moved; /* burst runner: suspended or cancelled, so another one runs what else is ready */
     struct weir_task *joiner;
     struct weir__timer deadline;
 };
@@ -138,9 +138,12 @@ struct weir_listener {
     size_t state_bytes;
     uint32_t conns;
     bool paused, closing;
+    bool given_up; /* by weir_listener_close(): nobody outside knows it any more */
 };
 
 struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd);
+/* Of one that nobody has seen yet: closes the descriptor and gives the slot back, at once. */
+void weir__conn_discard(struct weir_conn *conn);
 /* User code is done with it: sends what is unsent, then closes. */
 void weir__conn_close(struct weir_conn *conn);
 /* Goes on with closing when an op of the connection has ended. */
@@ -151,10 +154,10 @@ void weir__conns_close_orphans(struct weir_loop *loop);
 /* Closes with a reset what still lingers (unsent bytes past the deadline, or `all`). */
 void weir__conns_linger(struct weir_loop *loop, bool all);
 
-void weir__conn_arm(struct weir_conn *conn);
 void weir__conn_notify(struct weir_conn *conn);
 void weir__conn_drop_received(struct weir_conn *conn);
-void weir__conn_serve(struct weir_conn *conn);
+/* Begins to serve one that was accepted. False when out of stacks. */
+bool weir__conn_serve(struct weir_conn *conn);
 void weir__conns_run(struct weir_loop *loop);
 void weir__conns_feed(struct weir_loop *loop);
 
@@ -170,6 +173,9 @@ static inline bool weir__conn_unsent(const struct weir_conn *conn)
 
 void weir__listener_conn_gone(struct weir_listener *listener);
 void weir__listeners_resume(struct weir_loop *loop);
+/* The loop stops: no more peers are accepted. */
+void weir__listeners_stop(struct weir_loop *loop);
+void weir__listeners_free(struct weir_loop *loop);
 
 /* A FIFO of ops that wait in core, through op->next. */
 struct weir__op_queue {
@@ -197,7 +203,9 @@ struct weir_loop {
     uint32_t owned; /* connections of weir_connect(), not closed yet */
     struct weir__conn_queue ready, tx_conns, starved;
     uint32_t bufs_out;     /* with connections and handlers: neither free nor the engine's */
-    uint32_t ready_budget; /* connections the runner may still take this turn */
+    uint32_t ready_budget; /* connections the runner may still take this turn; left where there was
+                              no stack for it */
+    struct weir__timer stacks_timer;
     uint16_t rx_bufs_max, tx_bufs_max;
     uint32_t unsent_max;
     bool per_burst;

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 
+enum { STACKS_NS = 10000000 /* until the next try when out of stacks */ };
+
 static void queue_push(struct weir__conn_queue *queue, struct weir_conn *conn, size_t link)
 {
     struct weir_loop *loop = conn->loop;
@@ -109,6 +111,14 @@ static bool wants_input(const struct weir_conn *conn)
     return !(conn->flags & not ) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max;
 }
 
+static void arm(struct weir_conn *conn);
+
+/* Whether a handler would find something: bytes, or an end of some kind. */
+static bool has_news(const struct weir_conn *conn)
+{
+    return conn->rx_head || conn->flags & CONN_EOF || conn->error;
+}
+
 static void rx_done(struct weir__op *op)
 {
     struct weir_conn *conn = weir__container(op, struct weir_conn, rx);
@@ -120,14 +130,14 @@ static void rx_done(struct weir__op *op)
         return;
     }
     if (op->state == WEIR__OP_IDLE)
-        weir__conn_arm(conn);
+        arm(conn);
     else if (op->state == WEIR__OP_HELD && conn->rx_bufs >= conn->loop->rx_bufs_max)
         weir__cancel(conn->loop, op);
-    if (conn->rx_head || conn->flags & CONN_EOF || conn->error)
+    if (has_news(conn))
         weir__conn_notify(conn);
 }
 
-void weir__conn_arm(struct weir_conn *conn)
+static void arm(struct weir_conn *conn)
 {
     while (conn->rx.state == WEIR__OP_IDLE && wants_input(conn)) {
         conn->rx.kind = WEIR__OP_RECV;
@@ -137,6 +147,14 @@ void weir__conn_arm(struct weir_conn *conn)
             return;
         take_result(conn);
     }
+}
+
+/* For a connection whose handler does not run: it learns of a receive that ended at once. */
+static void arm_and_tell(struct weir_conn *conn)
+{
+    arm(conn);
+    if (has_news(conn))
+        weir__conn_notify(conn);
 }
 
 /* Re-arms connections that found no buffer, as many as there are buffers that nobody holds. Those
@@ -151,7 +169,7 @@ void weir__conns_feed(struct weir_loop *loop)
         if (conn->flags & CONN_CLOSING)
             weir__conn_close_step(conn);
         else
-            weir__conn_arm(conn);
+            arm_and_tell(conn);
     }
 }
 
@@ -183,7 +201,7 @@ static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
     *out = (struct weir_buf){.data = buf->data, .len = buf->len, .id = buf->index};
     /* Not at once when it had been stopped for having enough: half of it first. */
     if (conn->rx.state == WEIR__OP_IDLE && conn->rx_bufs <= loop->rx_bufs_max / 2)
-        weir__conn_arm(conn);
+        arm(conn);
     return buf->len;
 }
 
@@ -213,8 +231,8 @@ static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
 
 static int wait_for_input(struct weir_conn *conn, struct weir_task *task, uint64_t deadline_ns)
 {
-    weir__conn_arm(conn);
-    if (conn->rx_head || conn->error || conn->flags & CONN_EOF)
+    arm(conn);
+    if (has_news(conn))
         return 0;
     conn->task = task;
     conn->flags |= CONN_RECEIVING;
@@ -285,8 +303,8 @@ static void run_handler(struct weir_conn *conn)
         weir__conn_close(conn);
         return;
     }
-    weir__conn_arm(conn);
-    if (conn->rx_head || conn->error || conn->flags & CONN_EOF)
+    arm(conn);
+    if (has_news(conn))
         make_ready(conn);
     else if (conn->loop->stopping)
         weir__conn_close(conn);
@@ -324,14 +342,19 @@ void weir__conns_run(struct weir_loop *loop)
     while (loop->ready_budget > 0) {
         uint32_t before = loop->ready_budget;
         struct weir_task *runner = weir__task_new(loop, burst_main, loop, "burst", "weir");
-        if (!runner)
-            return; /* out of stacks: they stay ready, and the tasks that hold the stacks go on */
+        if (!runner) {
+            /* They stay ready. A task that ends gives a stack back just before we come here again;
+             * where it was memory that lacked, nobody tells when there is more. */
+            if (!weir__timer_armed(&loop->stacks_timer))
+                weir__timer_arm(&loop->wheel, &loop->stacks_timer, loop->now_ns + STACKS_NS);
+            return;
+        }
         weir__task_resume(runner);
         assert(loop->ready_budget < before);
     }
 }
 
-void weir__conn_serve(struct weir_conn *conn)
+bool weir__conn_serve(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
 
@@ -339,15 +362,11 @@ void weir__conn_serve(struct weir_conn *conn)
     if (!loop->per_burst) {
         struct weir_task *task =
             weir__task_new(loop, connection_main, conn, "connection", "weir_listen");
-        if (!task) {
-            conn->flags |= CONN_ABORT;
-            weir__conn_close(conn);
-            return;
-        }
+        if (!task)
+            return false;
         conn->flags |= CONN_RUNNING;
         weir__task_runnable(task);
     }
-    weir__conn_arm(conn);
-    if (!(conn->flags & CONN_RUNNING) && (conn->rx_head || conn->error || conn->flags & CONN_EOF))
-        weir__conn_notify(conn);
+    arm_and_tell(conn);
+    return true;
 }

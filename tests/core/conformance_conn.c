@@ -287,6 +287,129 @@ CONFORMANCE(at_the_descriptor_limit_further_connections_wait)
     check_int(server.stats.accepted, ==, WAITING);
 }
 
+enum { STACKS = 3 };
+
+static const struct weir_coro_options few_stacks = {.max_coros = STACKS};
+
+CONFORMANCE(without_a_stack_for_its_handler_a_peer_is_dropped_and_accepting_pauses)
+{
+    struct conf_server server = {.options.coro = &few_stacks, .listen.handler = conf_echo};
+    conf_start(&server);
+    int fds[STACKS + 1];
+    for (int i = 0; i < STACKS; i++) {
+        fds[i] = peer_connect(&server);
+        peer_echo(fds[i], 100, 1);
+    }
+    fds[STACKS] = peer_connect(&server);
+    if (server.per_burst)
+        peer_echo(fds[STACKS], 100, 1); /* handlers that do not wait share a stack */
+    else
+        check(peer_end(fds[STACKS], NULL) <= 0, "it ends, or is reset");
+    peer_close(fds[STACKS]);
+    peer_close(fds[0]);
+    conf_await_conns(&server, STACKS - 1);
+    fds[0] = peer_connect(&server);
+    peer_echo(fds[0], 100, 1);
+    for (int i = 0; i < STACKS; i++)
+        peer_close(fds[i]);
+    conf_stop(&server);
+    check_int(server.stats.accept_drops > 0, ==, !server.per_burst);
+    check_int(server.stats.accept_pauses > 0, ==, !server.per_burst);
+}
+
+static _Atomic bool released;
+static _Atomic unsigned waiting;
+
+static void wait_for_release(struct weir_conn *conn, void *argument)
+{
+    waiting++;
+    while (!released)
+        check_int(weir_sleep_until(weir_now_ns() + 1000000000), ==, 0);
+    conf_echo(conn, argument);
+}
+
+CONFORMANCE(out_of_stacks_a_loop_does_not_spin)
+{
+    struct conf_server server = {.options.coro = &few_stacks, .listen.handler = wait_for_release};
+    conf_start(&server);
+    int fds[STACKS + 1];
+    int count = STACKS + server.per_burst; /* per connection, it would be dropped */
+    for (int i = 0; i < count; i++) {
+        fds[i] = peer_connect(&server);
+        peer_send_pattern(fds[i], 100, 1, 0);
+        while (waiting < STACKS && (int)waiting <= i)
+            usleep(200);
+    }
+    struct weir_loop_stats before, after;
+    conf_await_conns(&server, (uint64_t)count);
+    conf_stats(&server, &before);
+    uint64_t begin_ns = weir_now_ns();
+    usleep(100000);
+    conf_stats(&server, &after);
+    /* Every wake-up, sleep and retry of that time is a turn or two. */
+    uint64_t most = 20 + (weir_now_ns() - begin_ns) / 1000000;
+    check_int(after.turns - before.turns, <=, most);
+    released = true;
+    for (int i = 0; i < count; i++) {
+        peer_recv_pattern(fds[i], 100, 1, 0);
+        peer_close(fds[i]);
+    }
+    conf_stop(&server);
+}
+
+static _Atomic unsigned cancelled_bursts;
+
+/* Whoever asks for it cancels the task it runs on. */
+static void cancel_itself(struct weir_conn *conn, void *argument)
+{
+    struct weir_buf buf = {0};
+    while (weir_recv(conn, &buf) > 0) {
+        if (buf.data[0] == '!') {
+            weir_task_cancel(weir_task_self());
+            cancelled_bursts++;
+        }
+        weir_send(conn, &buf);
+    }
+}
+
+static sem_t held, go_on;
+
+static void hold_loop(struct weir_post *post)
+{
+    sem_post(&held);
+    sem_wait(&go_on);
+}
+
+CONFORMANCE(a_handler_that_cancels_itself_ends_no_other)
+{
+    sem_init(&held, 0, 0);
+    sem_init(&go_on, 0, 0);
+    struct conf_server server = {.listen.handler = cancel_itself};
+    conf_start(&server);
+    int fds[4];
+    for (int i = 0; i < 4; i++) {
+        fds[i] = peer_connect(&server);
+        peer_echo(fds[i], 1, 1);
+    }
+    /* All four ask while the loop stands still, so that one turn serves them. */
+    struct weir_post post = {.fn = hold_loop};
+    check_int(weir_post(server.loop, &post), ==, 0);
+    sem_wait(&held);
+    for (int i = 0; i < 4; i++)
+        peer_send(fds[i], i == 0 ? "!" : "?", 1);
+    sem_post(&go_on);
+    peer_expect(fds[0], "!", 1);
+    check_int(peer_end(fds[0], NULL), ==, 0);
+    peer_close(fds[0]);
+    for (int i = 1; i < 4; i++) {
+        peer_expect(fds[i], "?", 1);
+        peer_echo(fds[i], 100, 2);
+        peer_close(fds[i]);
+    }
+    conf_stop(&server);
+    check_int(cancelled_bursts, ==, 1);
+}
+
 static struct weir_conn *idle_conn;
 static int after_close;
 

@@ -193,6 +193,18 @@ CONFORMANCE(closing_a_listener_leaves_its_connections_and_ends_the_loop_with_the
     conf_join(&server);
 }
 
+static void close_listener_of(struct conf_server *server)
+{
+    weir_listener_close(server->listener);
+}
+
+CONFORMANCE(a_listener_may_be_closed_after_the_loop_has_stopped)
+{
+    struct conf_server server = {.listen.handler = conf_echo, .ended = close_listener_of};
+    conf_start(&server);
+    conf_stop(&server);
+}
+
 CONFORMANCE(several_listeners_serve_on_one_loop)
 {
     struct conf_server server = {.listen.handler = conf_echo};

@@ -47,7 +47,8 @@ struct weir_loop_options {
     /* "auto", or a name of weir_engines(), with options behind a colon:
      * "uring:features=-multishot_recv,-buffer_ring" or "epoll:per=connection". NULL: "auto". */
     const char *engine;
-    uint32_t conns_max;   /* connections at once; 0: what RLIMIT_NOFILE allows */
+    uint32_t conns_max;   /* connections at which accepting pauses (what is accepted by then may
+                             go beyond); 0: what RLIMIT_NOFILE allows */
     uint32_t bufs;        /* lent buffers in the pool, at most 32767; 0: 1024 */
     uint32_t buf_bytes;   /* size of each; 0: 16384 */
     uint32_t ring_bufs;   /* provided-buffer ring entries, a power of two; 0: engine's default */
@@ -110,9 +111,10 @@ struct weir_loop_stats {
     uint64_t tasks;            /* alive now */
     uint64_t bytes_in, bytes_out;
     uint64_t rearms, enobufs, overflows, wakes;
-    uint64_t starved;         /* times a connection waited for a buffer */
-    uint64_t accept_pauses;   /* accept stopped for want of descriptors, slots or memory */
-    uint64_t send_errors;     /* connections that failed with handed-over bytes unsent */
+    uint64_t starved;       /* times a connection waited for a buffer */
+    uint64_t accept_pauses; /* accept stopped at conns_max, or for want of descriptors, memory… */
+    uint64_t accept_drops;  /* peers accepted and closed for want of memory or stacks */
+    uint64_t send_errors;   /* connections that failed with handed-over bytes unsent */
     uint64_t bufs_free, bufs; /* the pool */
     uint64_t timers;          /* armed now */
     uint64_t calls;           /* blocking calls made on helper threads */
@@ -182,7 +184,9 @@ struct weir_listen_options {
     const char *address;    /* numeric IPv4 or IPv6; NULL: "127.0.0.1" */
     uint16_t port;          /* 0: a free one, see weir_listener_address() */
     int backlog;            /* 0: SOMAXCONN */
-    int fd;                 /* > 0: a listening socket of the caller's instead; taken over */
+    int fd;                 /* > 0: a listening socket of the caller's, for which the fields above,
+                               reuseport and congestion do not count; taken over, and closed also
+                               where weir_listen() fails */
     int reuseport;          /* several listeners share the port */
     const char *congestion; /* TCP_CONGESTION of the sockets; NULL: the system's */
     size_t state_bytes;     /* per connection, zeroed at accept: weir_conn_state() */
@@ -196,8 +200,9 @@ struct weir_listen_options {
  * -EINVAL…, with one line in `why`. */
 int weir_listen(struct weir_loop *loop, struct weir_listener **listener,
                 const struct weir_listen_options *options, char *why, size_t why_bytes);
-/* Stops accepting and frees the listener; its connections live on. A loop that stops does this for
- * all its listeners: not after weir_loop_stop(). */
+/* Stops accepting and gives the listener up; its connections live on. A loop that stops ends the
+ * accepting of all its listeners, and weir_loop_free() frees those not given up: until then this
+ * may be called, once. */
 void weir_listener_close(struct weir_listener *listener);
 /* The address it is bound to. 0 or -errno. */
 int weir_listener_address(const struct weir_listener *listener, struct sockaddr_storage *address,
