@@ -115,8 +115,11 @@ static int drive_perform(struct drive *drive)
 
 int weir__drive_serve(int control)
 {
-    /* The terminal's interrupt is the parent's to handle; when it goes, so does this process. */
+    /* What ends a process group (a terminal, timeout(1), a service manager) is the parent's to
+     * handle: it wants its last slice. When it goes, so does this process. */
     signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     struct drive *drive = calloc(1, sizeof(*drive));
     if (!drive)

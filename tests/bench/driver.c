@@ -642,6 +642,19 @@ Test(driver_process, its_death_is_noticed_and_told, .init = bound)
     weir__driver_free(driver);
 }
 
+Test(driver_process, outlives_the_signals_that_are_its_parent_s_to_handle, .init = bound)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    start_driver(1);
+    start_server(DRIVER_ECHO, 2, 100);
+    open_target();
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        kill(weir__driver_pid(driver), signals[i]);
+        run_slice();
+    }
+    stop();
+}
+
 Test(driver_process, dies_with_its_parent, .init = bound)
 {
     int pair[2];
