@@ -8,10 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Ratios of neighbouring slices share a reference slice, at most with the round before and the one
- * after. */
-enum { PAIR_BLOCK = 3 };
-
 double weir__slice_figure(const struct slice *slice, enum slice_figure figure)
 {
     if (!(slice->requests > 0) || !(slice->elapsed_s > 0))
@@ -49,7 +45,7 @@ struct interval weir__slices_interval(const struct slice *slices, size_t count,
         if (!isnan(value))
             values[known++] = value;
     }
-    struct interval result = weir__stats_bootstrap(values, known, PAIR_BLOCK, seed);
+    struct interval result = weir__stats_bootstrap(values, known, STATS_BLOCK, seed);
     free(values);
     return result;
 }
@@ -93,7 +89,7 @@ struct interval weir__pairs_interval(const struct slice *subject, size_t subject
         if (!isnan(ratio) && !isinf(ratio))
             ratios[known++] = ratio;
     }
-    struct interval result = weir__stats_bootstrap(ratios, known, PAIR_BLOCK, seed);
+    struct interval result = weir__stats_bootstrap(ratios, known, STATS_BLOCK, seed);
     free(ratios);
     return result;
 }

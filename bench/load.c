@@ -20,9 +20,7 @@
 #include "bench/preflight.h"
 #include "bench/report.h"
 
-/* Neighbouring slices see the same moods of the machine, so the bootstrap draws some together. */
-#define SLICES_PER_BLOCK 4
-#define SAMPLES_MAX      (1u << 20)
+#define SAMPLES_MAX (1u << 20)
 
 enum { FILE_JSON, FILE_CSV, FILE_MARKDOWN, FILE_HTML, FILE_COUNT };
 
@@ -220,7 +218,7 @@ static void add_slice(struct load *load)
         return;
     load->rps[load->samples] = (double)slice->requests * 1e9 / (double)slice->elapsed_ns;
     load->elapsed_ms[load->samples++] = (double)slice->elapsed_ns / 1e6;
-    if (slice->server_cpu_ns >= 0)
+    if (slice->server_cpu_ns > 0) /* 0 is no figure: the process named is not the one that served */
         load->cpu_us[load->cpu_samples++] =
             (double)slice->server_cpu_ns / 1e3 / (double)slice->requests;
 }
@@ -278,7 +276,7 @@ static double percentile_us(const struct load *load, double percent)
 
 static struct interval interval_of(const struct load *load, const double *values, size_t count)
 {
-    return weir__stats_bootstrap(values, count, SLICES_PER_BLOCK, load->options->target.seed);
+    return weir__stats_bootstrap(values, count, STATS_BLOCK, load->options->target.seed);
 }
 
 static void fill_cell(const struct load *load, struct report_cell *cell)

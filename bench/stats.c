@@ -162,6 +162,31 @@ static void draw_resample(struct rng *rng, const size_t *ranks, unsigned *counts
     }
 }
 
+/*
+ * How much wider than the resamples' percentiles an interval has to be. K blocks vary by (K - 1)/K
+ * of what they were drawn from, and of that spread they know no more than K - 1 degrees of freedom
+ * do: without this, intervals of 8 slices held the true ratio 76 times of 100, and those of 20
+ * slices 88 times. Student's point is by the expansion of Cornish and Fisher (Abramowitz and
+ * Stegun, 26.7.5), which is good enough from one and a half degrees on.
+ */
+static double widening(size_t count, size_t block)
+{
+    const double z = 1.959964;
+    double blocks = fmax((double)count / (double)block, 2.5);
+    double v = blocks - 1;
+    double t = z + (pow(z, 3) + z) / (4 * v) +
+               (5 * pow(z, 5) + 16 * pow(z, 3) + 3 * z) / (96 * v * v) +
+               (3 * pow(z, 7) + 19 * pow(z, 5) + 17 * pow(z, 3) - 15 * z) / (384 * v * v * v);
+
+    return sqrt(blocks / v) * t / z;
+}
+
+/* The distance of `bound` from `median`, as a factor, `times` over: it stays positive. */
+static double move_out(double bound, double median, double times)
+{
+    return median * pow(bound / median, times);
+}
+
 struct interval weir__stats_bootstrap(const double *values, size_t count, size_t block,
                                       uint64_t seed)
 {
@@ -172,6 +197,7 @@ struct interval weir__stats_bootstrap(const double *values, size_t count, size_t
         return result;
     double *sorted = sorted_copy(values, count);
 
+    assert(sorted[0] > 0);
     result.median = middle_of_sorted(sorted, count);
     if (count < STATS_SAMPLES_MIN) {
         free(sorted);
@@ -189,8 +215,9 @@ struct interval weir__stats_bootstrap(const double *values, size_t count, size_t
             (value_at(sorted, counts, (count - 1) / 2) + value_at(sorted, counts, count / 2)) / 2;
     }
     qsort(medians, STATS_RESAMPLES, sizeof *medians, compare_doubles);
-    result.lo = medians[STATS_RESAMPLES * 25 / 1000];
-    result.hi = medians[STATS_RESAMPLES * 975 / 1000 - 1];
+    double wider = widening(count, block);
+    result.lo = move_out(medians[STATS_RESAMPLES * 25 / 1000], result.median, wider);
+    result.hi = move_out(medians[STATS_RESAMPLES * 975 / 1000 - 1], result.median, wider);
     free(medians);
     free(counts);
     free(ranks);

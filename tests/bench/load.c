@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -167,6 +168,26 @@ Test(load, writes_a_cell_of_the_closed_shape)
     cr_expect(json_is_object(json_object_get(document, "host")));
     cr_expect(strstr(out, "threads"), "'%s'", out);
     cr_expect_eq(server.accepted, 20);
+}
+
+Test(load, knows_no_cpu_of_a_process_that_did_nothing)
+{
+    char other[16];
+    pid_t idle = fork();
+    if (idle == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        pause();
+        _exit(0);
+    }
+    snprintf(other, sizeof(other), "%d", idle);
+    start_server(100);
+    cr_assert_eq(LOAD("--connect", address, "--conns", "2", "--seconds", "0.3", "--slice", "0.03",
+                      "--server-pid", other, "--json", json_path),
+                 EXIT_DONE, "%s", err);
+    kill(idle, SIGKILL);
+    cr_expect_eq(waitpid(idle, NULL, 0), idle);
+    json_t *cpu = json_object_get(read_cell(), "server_cpu_us_per_request");
+    cr_expect(json_is_null(json_object_get(cpu, "median")));
 }
 
 Test(load, writes_a_cell_of_bursts)

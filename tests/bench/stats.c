@@ -70,7 +70,7 @@ Test(stats, the_same_seed_gives_the_same_interval)
 
     weir__rng_init(&rng, 3);
     for (size_t i = 0; i < 50; i++)
-        values[i] = normal(&rng);
+        values[i] = exp(normal(&rng));
     struct interval a = weir__stats_bootstrap(values, 50, 3, 99);
     struct interval b = weir__stats_bootstrap(values, 50, 3, 99);
     cr_assert_eq(memcmp(&a, &b, sizeof a), 0);
@@ -108,6 +108,16 @@ Test(stats, an_interval_holds_the_true_median_about_95_times_of_100, .timeout = 
     cr_assert(plain > 0.91 && plain <= 0.99, "covered %.3f", plain);
     double even = coverage(60, 3, 0);
     cr_assert(even > 0.89 && even <= 0.99, "covered %.3f", even);
+}
+
+Test(stats, few_slices_give_a_wide_interval_rather_than_a_flattering_one, .timeout = 60)
+{
+    static const size_t counts[] = {STATS_SAMPLES_MIN, 12, 20};
+
+    for (size_t i = 0; i < 3; i++) {
+        double covered = coverage(counts[i], 3, 0.2);
+        cr_assert(covered > 0.92, "%zu slices covered %.3f", counts[i], covered);
+    }
 }
 
 Test(stats, blocks_keep_the_coverage_of_correlated_slices, .timeout = 60)
