@@ -11,6 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+    HELP_INDENT = 13, /* of the text behind an engine's name */
+    HELP_WIDTH = 78,
+};
+
 static unsigned groups_of_engine(const char *name)
 {
     /* Every engine here but the proactor is told of readiness. */
@@ -60,14 +65,37 @@ void weir__catalog_build(struct engine_catalog *catalog)
     add_missing(catalog, "bare-uring");
 }
 
-static void put_features(FILE *out, const char *const *features)
+/* Words of --help after `column`, wrapped: argp would begin a wrapped line at the margin. */
+static void put_wrapped(FILE *out, unsigned column, const char *text)
 {
-    if (features == NULL || features[0] == NULL)
-        return;
-    fputs(" Features:", out);
-    for (size_t i = 0; features[i] != NULL; i++)
-        fprintf(out, "%s %s", i > 0 ? "," : "", features[i]);
-    fputc('.', out);
+    const unsigned indent = column;
+
+    while (*text != '\0') {
+        unsigned length = (unsigned)strcspn(text, " ");
+
+        if (column + 1 + length > HELP_WIDTH) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            column = indent;
+        }
+        fprintf(out, " %.*s", (int)length, text);
+        column += 1 + length;
+        text += length + strspn(text + length, " ");
+    }
+    fputc('\n', out);
+}
+
+static void put_entry(FILE *out, const struct engine_entry *entry)
+{
+    const char *const *features = weir_engine_features(entry->name);
+    char text[1024];
+    size_t used = (size_t)snprintf(text, sizeof text, "%s.%s", entry->summary ? entry->summary : "",
+                                   features != NULL && features[0] != NULL ? " Features:" : "");
+
+    for (size_t i = 0; features != NULL && features[i] != NULL && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, " %s%c", features[i],
+                                 features[i + 1] != NULL ? ',' : '.');
+    fprintf(out, "  %-11s", entry->name);
+    put_wrapped(out, HELP_INDENT, text);
 }
 
 char *weir__catalog_help(const struct engine_catalog *catalog, const char *before)
@@ -79,18 +107,11 @@ char *weir__catalog_help(const struct engine_catalog *catalog, const char *befor
     if (out == NULL)
         return NULL;
     fprintf(out, "%s\n\nEngines:\n", before);
-    for (size_t i = 0; i < catalog->count; i++) {
-        const struct engine_entry *entry = &catalog->entries[i];
-
-        fprintf(out, "  %-11s %s.", entry->name, entry->summary != NULL ? entry->summary : "");
-        put_features(out, weir_engine_features(entry->name));
-        fputc('\n', out);
-    }
+    for (size_t i = 0; i < catalog->count; i++)
+        put_entry(out, &catalog->entries[i]);
     fputs("\nOptions of the runtime's engines, behind a colon: per=burst (default: a coroutine is "
-          "lent "
-          "for each burst of input) or per=connection; features=-NAME,+NAME forces features off or "
-          "on; "
-          "ring_bufs=N.\n",
+          "lent for each burst of input) or per=connection; features=-NAME,+NAME forces features "
+          "off or on; ring_bufs=N.\n",
           out);
     if (fclose(out) != 0) {
         free(text);

@@ -94,6 +94,40 @@ int weir__parse_counts(const char *text, unsigned *counts, size_t capacity, char
     return result < 0 ? result : (int)count;
 }
 
+/* Reads digits at *text and moves past them. -1: none, or past CPU_SETSIZE. */
+static int read_cpu(const char **text)
+{
+    int cpu = -1;
+    while (**text >= '0' && **text <= '9') {
+        cpu = (cpu < 0 ? 0 : cpu) * 10 + (**text - '0');
+        if (cpu >= CPU_SETSIZE)
+            return -1;
+        (*text)++;
+    }
+    return cpu;
+}
+
+int weir__cpus_parse(const char *text, cpu_set_t *cpus)
+{
+    CPU_ZERO(cpus);
+    for (;;) {
+        int first = read_cpu(&text);
+        int last = first;
+        if (*text == '-') {
+            text++;
+            last = read_cpu(&text);
+        }
+        if (first < 0 || last < first)
+            return -EINVAL;
+        for (int cpu = first; cpu <= last; cpu++)
+            CPU_SET(cpu, cpus);
+        if (*text == '\0')
+            return CPU_COUNT(cpus);
+        if (*text++ != ',')
+            return -EINVAL;
+    }
+}
+
 void weir__cpus_format(const cpu_set_t *cpus, char *text, size_t bytes)
 {
     size_t used = 0;

@@ -71,8 +71,8 @@ struct engine_list {
 
 /*
  * argp says only that an option is unknown; this says which there are. Looks through the arguments
- * for a long option that `argp` does not have (a unique beginning counts as the option). 0, or
- * -EINVAL with a line in `error`.
+ * for an option that `argp` does not have (a unique beginning counts as the option; there are no
+ * short ones but -? and -V). 0, or -EINVAL with a line in `error`.
  */
 int weir__cli_check_options(const struct argp *argp, int argc, char **argv, char *error,
                             size_t bytes);
@@ -80,6 +80,19 @@ int weir__cli_check_options(const struct argp *argp, int argc, char **argv, char
 /* Checks the options as above, then parses. Mistakes are printed after the subcommand's name, and
  * exit with EXIT_USAGE, as argp's own do. */
 void weir__cli_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/*
+ * The value `text` of --`option`, for the parsers of the subcommands: what is wrong with it, and
+ * what would be right, is printed, and the process exits with EXIT_USAGE. A count may end in k, m
+ * or g, of 1024 where `binary`. CPUs that are to be this process's `own` must be among those it may
+ * use.
+ */
+uint64_t weir__cli_count(struct argp_state *state, const char *option, const char *text,
+                         bool binary, uint64_t min, uint64_t max);
+double weir__cli_seconds(struct argp_state *state, const char *option, const char *text, double min,
+                         double max);
+void weir__cli_cpus(struct argp_state *state, const char *option, const char *text, bool own,
+                    cpu_set_t *cpus);
 
 /* Adds a name. -EEXIST if it is there, -ENOSPC when the catalog is full. Strings are borrowed. */
 int weir__catalog_add(struct engine_catalog *catalog, const struct engine_entry *entry);
@@ -122,6 +135,10 @@ int weir__parse_real(const char *text, double min, double max, double *value);
 /* "100,200,1000" or "1k,2k": counts of 1 or more, none twice. Returns how many, or -errno. */
 int weir__parse_counts(const char *text, unsigned *counts, size_t capacity, char *error,
                        size_t bytes);
+
+/* Reads a CPU list as taskset -c does: "0", "2-3,6". Returns the number of CPUs, or -EINVAL.
+ * Whether they exist is seen when they are used. */
+int weir__cpus_parse(const char *text, cpu_set_t *cpus);
 
 /* Writes `cpus` as "0-3,6". */
 void weir__cpus_format(const cpu_set_t *cpus, char *text, size_t bytes);

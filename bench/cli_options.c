@@ -63,16 +63,17 @@ int weir__cli_check_options(const struct argp *argp, int argc, char **argv, char
                             size_t bytes)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strncmp(argv[i], "--", 2) != 0)
+        if (argv[i][0] != '-' || argv[i][1] == '\0')
             continue;
+        bool is_long = argv[i][1] == '-';
         const char *name = argv[i] + 2;
-        size_t length = strcspn(name, "=");
-        int kind = find_option(argp, name, length);
-
+        size_t length = is_long ? strcspn(name, "=") : 0;
+        int kind = is_long ? find_option(argp, name, length) : strchr("?V", argv[i][1]) != NULL;
         if (kind == 0) {
             char names[1024];
             list_options(argp, names, sizeof names);
-            snprintf(error, bytes, "unknown option '--%.*s'; valid: %s", (int)length, name, names);
+            snprintf(error, bytes, "unknown option '%.*s'; valid: %s", (int)strcspn(argv[i], "="),
+                     argv[i], names);
             return -EINVAL;
         }
         if (kind == 2 && name[length] != '=')
@@ -86,6 +87,7 @@ void weir__cli_parse(const struct argp *argp, int argc, char **argv, void *input
     char error[1536];
 
     argp_err_exit_status = EXIT_USAGE;
+    setenv("ARGP_HELP_FMT", "opt-doc-col=34", 0); /* the longest option has room before its text */
     if (weir__cli_check_options(argp, argc, argv, error, sizeof error) < 0) {
         fprintf(stderr, "%s: %s\n", argv[0], error);
         exit(EXIT_USAGE);
@@ -95,4 +97,45 @@ void weir__cli_parse(const struct argp *argp, int argc, char **argv, void *input
         fprintf(stderr, "%s: %s\n", argv[0], strerror(result));
         exit(EXIT_USAGE);
     }
+}
+
+uint64_t weir__cli_count(struct argp_state *state, const char *option, const char *text,
+                         bool binary, uint64_t min, uint64_t max)
+{
+    uint64_t value = min;
+
+    if (weir__parse_count(text, binary, min, max, &value) < 0)
+        argp_error(state, "--%s %s: want a whole number from %llu to %llu (k, m and g may follow)",
+                   option, text, (unsigned long long)min, (unsigned long long)max);
+    return value;
+}
+
+double weir__cli_seconds(struct argp_state *state, const char *option, const char *text, double min,
+                         double max)
+{
+    double value = min;
+
+    if (weir__parse_real(text, min, max, &value) < 0)
+        argp_error(state, "--%s %s: want seconds from %g to %g", option, text, min, max);
+    return value;
+}
+
+void weir__cli_cpus(struct argp_state *state, const char *option, const char *text, bool own,
+                    cpu_set_t *cpus)
+{
+    cpu_set_t all;
+    cpu_set_t both;
+    char have[256];
+
+    if (weir__cpus_parse(text, cpus) < 1)
+        argp_error(state, "--%s %s: want a list of CPUs, as 0-3,6", option, text);
+    if (!own)
+        return;
+    if (sched_getaffinity(0, sizeof all, &all) < 0)
+        argp_failure(state, EXIT_USAGE, errno, "sched_getaffinity");
+    CPU_AND(&both, cpus, &all);
+    if (CPU_EQUAL(&both, cpus))
+        return;
+    weir__cpus_format(&all, have, sizeof have);
+    argp_error(state, "--%s %s: this process may use CPUs %s only", option, text, have);
 }

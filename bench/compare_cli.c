@@ -175,46 +175,10 @@ struct reading {
     bool budget_given, server_cpus_given, driver_cpus_given, percent_given;
 };
 
-static void read_count(struct argp_state *state, const char *option, const char *text, bool binary,
-                       uint64_t min, uint64_t max, uint64_t *value)
+static unsigned read_unsigned(struct argp_state *state, const char *option, const char *text,
+                              unsigned max)
 {
-    if (weir__parse_count(text, binary, min, max, value) < 0)
-        argp_error(state, "--%s %s: want a whole number from %llu to %llu (k, m and g may follow)",
-                   option, text, (unsigned long long)min, (unsigned long long)max);
-}
-
-static void read_unsigned(struct argp_state *state, const char *option, const char *text,
-                          unsigned min, unsigned max, unsigned *value)
-{
-    uint64_t wide = 0;
-
-    read_count(state, option, text, false, min, max, &wide);
-    *value = (unsigned)wide;
-}
-
-static void read_seconds(struct argp_state *state, const char *option, const char *text, double min,
-                         double max, double *value)
-{
-    if (weir__parse_real(text, min, max, value) < 0)
-        argp_error(state, "--%s %s: want seconds from %g to %g", option, text, min, max);
-}
-
-static void read_cpus(struct argp_state *state, const char *option, const char *text,
-                      cpu_set_t *cpus)
-{
-    cpu_set_t all;
-    cpu_set_t both;
-    char have[256];
-
-    if (weir__driver_cpus_parse(text, cpus) < 1)
-        argp_error(state, "--%s %s: want a list of CPUs, as 0-3,6", option, text);
-    if (sched_getaffinity(0, sizeof all, &all) < 0)
-        argp_failure(state, EXIT_USAGE, errno, "sched_getaffinity");
-    CPU_AND(&both, cpus, &all);
-    if (CPU_EQUAL(&both, cpus))
-        return;
-    weir__cpus_format(&all, have, sizeof have);
-    argp_error(state, "--%s %s: this process may use CPUs %s only", option, text, have);
+    return (unsigned)weir__cli_count(state, option, text, false, 1, max);
 }
 
 static void read_workload(struct argp_state *state, const char *name,
@@ -277,8 +241,6 @@ static void read_percent(struct argp_state *state, const char *text, struct read
 
 static int parse_work(int key, char *arg, struct argp_state *state, struct compare_options *options)
 {
-    uint64_t value = 0;
-
     switch (key) {
     case KEY_WORKLOAD:
         read_workload(state, arg, options);
@@ -287,32 +249,32 @@ static int parse_work(int key, char *arg, struct argp_state *state, struct compa
         read_shape(state, arg, options);
         return 0;
     case KEY_SIZE:
-        read_count(state, "size", arg, true, 1, SIZE_MAX_BYTES, &value);
-        options->size_bytes = (uint32_t)value;
+        options->size_bytes =
+            (uint32_t)weir__cli_count(state, "size", arg, true, 1, SIZE_MAX_BYTES);
         return 0;
     case KEY_REQUESTS:
-        read_unsigned(state, "requests-per-conn", arg, 1, 1000000, &options->burst_requests);
+        options->burst_requests = read_unsigned(state, "requests-per-conn", arg, 1000000);
         return 0;
     case KEY_MAX_FRAME:
-        read_count(state, "max-frame", arg, true, 1, 1u << 30, &options->frame_limit_bytes);
+        options->frame_limit_bytes = weir__cli_count(state, "max-frame", arg, true, 1, 1u << 30);
         return 0;
     case KEY_ROUNDS:
-        read_unsigned(state, "rounds", arg, 1, 1000000, &options->rounds);
+        options->rounds = read_unsigned(state, "rounds", arg, 1000000);
         return 0;
     case KEY_SLICE:
-        read_seconds(state, "slice", arg, 0.001, 3600, &options->slice_s);
+        options->slice_s = weir__cli_seconds(state, "slice", arg, 0.001, 3600);
         return 0;
     case KEY_SEED:
-        read_count(state, "seed", arg, false, 0, 1ull << 53, &options->seed);
+        options->seed = weir__cli_count(state, "seed", arg, false, 0, 1ull << 53);
         return 0;
     case KEY_READY_TIMEOUT:
-        read_seconds(state, "ready-timeout", arg, 0.1, 3600, &options->ready_timeout_s);
+        options->ready_timeout_s = weir__cli_seconds(state, "ready-timeout", arg, 0.1, 3600);
         return 0;
     case KEY_WORKERS:
-        read_unsigned(state, "workers", arg, 1, 1024, &options->workers);
+        options->workers = read_unsigned(state, "workers", arg, 1024);
         return 0;
     case KEY_DRIVER_THREADS:
-        read_unsigned(state, "driver-threads", arg, 1, 1024, &options->driver_threads);
+        options->driver_threads = read_unsigned(state, "driver-threads", arg, 1024);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -447,15 +409,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         reading->conns = arg;
         return 0;
     case KEY_BUDGET:
-        read_seconds(state, "budget", arg, 0.1, 1e6, &options->budget_s);
+        options->budget_s = weir__cli_seconds(state, "budget", arg, 0.1, 1e6);
         reading->budget_given = true;
         return 0;
     case KEY_SERVER_CPUS:
-        read_cpus(state, "server-cpus", arg, &options->server_cpus);
+        weir__cli_cpus(state, "server-cpus", arg, true, &options->server_cpus);
         reading->server_cpus_given = true;
         return 0;
     case KEY_DRIVER_CPUS:
-        read_cpus(state, "driver-cpus", arg, &options->driver_cpus);
+        weir__cli_cpus(state, "driver-cpus", arg, true, &options->driver_cpus);
         reading->driver_cpus_given = true;
         return 0;
     case ARGP_KEY_ARG:

@@ -170,12 +170,6 @@ int weir__driver_set_pids(struct driver *driver, uint32_t target_id, const pid_t
  */
 int weir__driver_close(struct driver *driver, uint32_t target_id);
 
-/*
- * Reads a CPU list as taskset -c does: "0", "2-3,6". Returns the number of CPUs, or -EINVAL.
- * Whether they exist is seen when they are used.
- */
-int weir__driver_cpus_parse(const char *text, cpu_set_t *cpus);
-
 /* The subcommand `weir-bench drive --control FD ...`: the driver process itself. Returns its exit
  * code. */
 int weir_bench_drive(int argc, char **argv);

@@ -1,45 +1,7 @@
 /*
- * CPU lists as people type them, and the CPU time of the processes being measured. No state.
+ * The CPU time of the processes being measured. No state.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "bench/driver_load.h"
-
-/* Reads digits at *text and moves past them. -1: none, or past CPU_SETSIZE. */
-static int read_cpu(const char **text)
-{
-    int cpu = -1;
-    while (**text >= '0' && **text <= '9') {
-        cpu = (cpu < 0 ? 0 : cpu) * 10 + (**text - '0');
-        if (cpu >= CPU_SETSIZE)
-            return -1;
-        (*text)++;
-    }
-    return cpu;
-}
-
-int weir__driver_cpus_parse(const char *text, cpu_set_t *cpus)
-{
-    CPU_ZERO(cpus);
-    for (;;) {
-        int first = read_cpu(&text);
-        int last = first;
-        if (*text == '-') {
-            text++;
-            last = read_cpu(&text);
-        }
-        if (first < 0 || last < first)
-            return -EINVAL;
-        for (int cpu = first; cpu <= last; cpu++)
-            CPU_SET(cpu, cpus);
-        if (*text == '\0')
-            return CPU_COUNT(cpus);
-        if (*text++ != ',')
-            return -EINVAL;
-    }
-}
 
 int64_t weir__drive_server_cpu_ns(const pid_t *pids, unsigned count)
 {

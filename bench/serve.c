@@ -161,17 +161,6 @@ struct reading {
     const struct weir_model *model; /* NULL: an engine of the runtime */
 };
 
-static uint64_t read_count(struct argp_state *state, const char *option, const char *text,
-                           bool binary, uint64_t min, uint64_t max)
-{
-    uint64_t value = 0;
-
-    if (weir__parse_count(text, binary, min, max, &value) < 0)
-        argp_error(state, "--%s %s: want a whole number from %llu to %llu (k, m and g may follow)",
-                   option, text, (unsigned long long)min, (unsigned long long)max);
-    return value;
-}
-
 static void read_workload(struct argp_state *state, const char *name, struct serve_options *options)
 {
     char names[256];
@@ -187,10 +176,9 @@ static void pin(struct argp_state *state, const char *text)
 {
     cpu_set_t cpus;
 
-    if (weir__driver_cpus_parse(text, &cpus) < 1)
-        argp_error(state, "--cpus %s: want a list of CPUs, as 0-3,6", text);
+    weir__cli_cpus(state, "cpus", text, true, &cpus);
     if (sched_setaffinity(0, sizeof cpus, &cpus) < 0)
-        argp_error(state, "--cpus %s: %s; see taskset -cp $$", text, strerror(errno));
+        argp_failure(state, EXIT_USAGE, errno, "--cpus %s", text);
 }
 
 /* The name before the colon decides: a model, an engine, or neither. */
@@ -234,24 +222,25 @@ static int parse_sizes(int key, char *arg, struct argp_state *state, struct serv
 {
     switch (key) {
     case KEY_WORKERS:
-        options->workers = (unsigned)read_count(state, "workers", arg, false, 1, 1024);
+        options->workers = (unsigned)weir__cli_count(state, "workers", arg, false, 1, 1024);
         return 0;
     case KEY_MAX_FRAME:
         options->workload_options.frame_limit_bytes =
-            (uint32_t)read_count(state, "max-frame", arg, true, 1, 1u << 30);
+            (uint32_t)weir__cli_count(state, "max-frame", arg, true, 1, 1u << 30);
         return 0;
     case KEY_BACKLOG:
-        options->backlog = (unsigned)read_count(state, "backlog", arg, false, 1, 1u << 20);
+        options->backlog = (unsigned)weir__cli_count(state, "backlog", arg, false, 1, 1u << 20);
         return 0;
     case KEY_BUFS:
-        options->bufs = (uint32_t)read_count(state, "bufs", arg, false, 1, 32767);
+        options->bufs = (uint32_t)weir__cli_count(state, "bufs", arg, false, 1, 32767);
         return 0;
     case KEY_BUF_BYTES:
-        options->buf_bytes = (uint32_t)read_count(state, "buf-bytes", arg, true, 64, 16u << 20);
+        options->buf_bytes =
+            (uint32_t)weir__cli_count(state, "buf-bytes", arg, true, 64, 16u << 20);
         return 0;
     case KEY_STACK_BYTES:
         options->stack_bytes =
-            (uint32_t)read_count(state, "stack-bytes", arg, true, 4096, 8u << 20);
+            (uint32_t)weir__cli_count(state, "stack-bytes", arg, true, 4096, 8u << 20);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -278,8 +267,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         pin(state, arg);
         return 0;
     case KEY_DRAIN:
-        if (weir__parse_real(arg, 0, 86400, &seconds) < 0)
-            argp_error(state, "--drain %s: want seconds from 0 to 86400", arg);
+        seconds = weir__cli_seconds(state, "drain", arg, 0, 86400);
         /* The loop's 0 is its default; one nanosecond is as good as none. */
         options->drain_ns = seconds > 0 ? (uint64_t)(seconds * 1e9) : 1;
         return 0;

@@ -198,6 +198,27 @@ Test(cli, a_list_of_connections_has_each_number_once)
     cr_assert_eq(weir__parse_counts("1,2,3,4,5", counts, 4, error, sizeof error), -E2BIG);
 }
 
+Test(cli, a_list_of_cpus_has_numbers_and_ranges)
+{
+    cpu_set_t cpus;
+
+    cr_assert_eq(weir__cpus_parse("0", &cpus), 1);
+    cr_assert(CPU_ISSET(0, &cpus));
+    cr_assert_eq(weir__cpus_parse("2-4,9,1023", &cpus), 5);
+    cr_assert(CPU_ISSET(2, &cpus) && CPU_ISSET(3, &cpus) && CPU_ISSET(4, &cpus));
+    cr_assert(CPU_ISSET(9, &cpus) && CPU_ISSET(1023, &cpus));
+    cr_assert_eq(weir__cpus_parse("1,1-2", &cpus), 2);
+}
+
+Test(cli, a_list_of_cpus_refuses_everything_else)
+{
+    cpu_set_t cpus;
+    static const char *const bad[] = {"",    ",",    "1,",    ",1",  "a",    "1-",         "-1",
+                                      "3-2", "1 ,2", "1-2-3", "0x1", "1024", "99999999999"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_expect_eq(weir__cpus_parse(bad[i], &cpus), -EINVAL, "'%s'", bad[i]);
+}
+
 Test(cli, cpus_are_written_as_ranges)
 {
     char text[64];

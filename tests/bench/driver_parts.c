@@ -1,5 +1,4 @@
-/* The driver's pieces that need no process: CPU lists, payload windows, source addresses, the
- * verdict. */
+/* The driver's pieces that need no process: payload windows, source addresses, the verdict. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -9,26 +8,6 @@
 #include <unistd.h>
 
 #include "bench/driver_load.h"
-
-static cpu_set_t cpus;
-
-Test(cpu_list, reads_numbers_and_ranges)
-{
-    cr_assert_eq(weir__driver_cpus_parse("0", &cpus), 1);
-    cr_assert(CPU_ISSET(0, &cpus));
-    cr_assert_eq(weir__driver_cpus_parse("2-4,9,1023", &cpus), 5);
-    cr_assert(CPU_ISSET(2, &cpus) && CPU_ISSET(3, &cpus) && CPU_ISSET(4, &cpus));
-    cr_assert(CPU_ISSET(9, &cpus) && CPU_ISSET(1023, &cpus));
-    cr_assert_eq(weir__driver_cpus_parse("1,1-2", &cpus), 2);
-}
-
-Test(cpu_list, refuses_everything_else)
-{
-    static const char *const bad[] = {"",    ",",    "1,",    ",1",  "a",    "1-",         "-1",
-                                      "3-2", "1 ,2", "1-2-3", "0x1", "1024", "99999999999"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        cr_expect_eq(weir__driver_cpus_parse(bad[i], &cpus), -EINVAL, "'%s'", bad[i]);
-}
 
 Test(payload, no_two_connections_share_a_window_at_one_request)
 {
