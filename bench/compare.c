@@ -16,14 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    FILE_JSON,
-    FILE_CSV,
-    FILE_HTML,
-    FILE_MARKDOWN,
-    FILE_COUNT,
-    NOTES_MAX = 32,
-};
+enum { NOTES_MAX = 32 };
 
 volatile sig_atomic_t weir__compare_interrupted;
 
@@ -40,7 +33,7 @@ struct compare {
     struct report_noise noise[CLI_COUNTS_MAX];
     char *notes[NOTES_MAX];
     size_t note_count;
-    struct report_file files[FILE_COUNT];
+    struct report_files files;
     json_t *baseline;
     struct host_ticks ticks; /* when the run began */
     bool something_failed;
@@ -49,25 +42,6 @@ struct compare {
     char server_cpus[256];
     char driver_cpus[256];
 };
-
-static int (*const writers[FILE_COUNT])(FILE *, const struct report *) = {
-    [FILE_JSON] = weir__report_write_json,
-    [FILE_CSV] = weir__report_write_csv,
-    [FILE_HTML] = weir__report_write_html,
-    [FILE_MARKDOWN] = weir__report_write_markdown,
-};
-
-static const char *file_path(const struct compare_options *options, int kind)
-{
-    const char *const paths[FILE_COUNT] = {
-        [FILE_JSON] = options->json,
-        [FILE_CSV] = options->csv,
-        [FILE_HTML] = options->html,
-        [FILE_MARKDOWN] = options->markdown,
-    };
-
-    return paths[kind];
-}
 
 static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void complain(const char *format, ...)
@@ -188,22 +162,6 @@ static int load_baseline(struct compare *compare)
     if (compare->baseline == NULL) {
         complain("%s", error);
         return -EINVAL;
-    }
-    return 0;
-}
-
-static int open_files(struct compare *compare)
-{
-    for (int i = 0; i < FILE_COUNT; i++) {
-        const char *path = file_path(compare->options, i);
-
-        if (path == NULL)
-            continue;
-        int result = weir__report_file_open(&compare->files[i], path);
-        if (result < 0) {
-            complain("cannot write %s: %s; nothing was run", path, strerror(-result));
-            return result;
-        }
     }
     return 0;
 }
@@ -346,37 +304,6 @@ static void run_group(struct compare *compare, size_t index)
                            group->rounds);
 }
 
-static bool stdout_is_taken(const struct compare_options *options)
-{
-    for (int i = 0; i < FILE_COUNT; i++) {
-        const char *path = file_path(options, i);
-        if (path != NULL && (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0))
-            return true;
-    }
-    return false;
-}
-
-static int write_files(struct compare *compare, const struct report *report)
-{
-    int worst = 0;
-
-    for (int i = 0; i < FILE_COUNT; i++) {
-        const char *path = file_path(compare->options, i);
-
-        if (path == NULL)
-            continue;
-        int result = writers[i](compare->files[i].stream, report);
-        int committed = weir__report_file_commit(&compare->files[i]);
-        if (result == 0)
-            result = committed;
-        if (result < 0) {
-            complain("writing %s: %s", path, strerror(-result));
-            worst = result;
-        }
-    }
-    return worst;
-}
-
 static int exit_code(const struct compare *compare, unsigned regressions)
 {
     size_t measured = 0;
@@ -414,14 +341,15 @@ static void note_neighbours(struct compare *compare)
 
 static int finish(struct compare *compare)
 {
-    FILE *out = stdout_is_taken(compare->options) ? stderr : stdout;
+    FILE *out = weir__report_files_table(&compare->files);
+
     note_neighbours(compare);
     struct report report = make_report(compare);
     unsigned regressions = 0;
 
     weir__progress_clear(&compare->progress);
     weir__report_table(out, &report, weir__colour_wanted(out));
-    int written = write_files(compare, &report);
+    int written = weir__report_files_write(&compare->files, &report, "weir-bench compare");
     if (compare->baseline != NULL)
         regressions =
             weir__baseline_compare(&report, compare->baseline, &compare->options->rule, out);
@@ -447,7 +375,8 @@ static int prepare(struct compare *compare)
         complain("out of memory");
         return EXIT_FAILED;
     }
-    if (load_baseline(compare) < 0 || check_limits(compare->options) < 0 || open_files(compare) < 0)
+    if (load_baseline(compare) < 0 || check_limits(compare->options) < 0 ||
+        weir__report_files_open(&compare->files, compare->options->files, "weir-bench compare") < 0)
         return EXIT_USAGE;
     compare->cell_count = 0;
     return EXIT_DONE;
@@ -458,8 +387,7 @@ static void deinit(struct compare *compare)
     for (size_t i = 0; i < compare->group_count; i++)
         weir__group_deinit(&compare->groups[i]);
     weir__driver_free(compare->driver);
-    for (int i = 0; i < FILE_COUNT; i++)
-        weir__report_file_discard(&compare->files[i]);
+    weir__report_files_discard(&compare->files);
     for (size_t i = 0; i < compare->note_count; i++)
         free(compare->notes[i]);
     free(compare->cells);
@@ -492,10 +420,11 @@ int weir__compare_run(struct compare_options *options)
             code = EXIT_FAILED;
     }
     if (code == EXIT_DONE) {
-        weir__progress_say(&compare->progress,
-                           "comparing %zu engines, servers on CPUs %s, driver on %s, seed %" PRIu64,
-                           options->engines.count, compare->server_cpus, compare->driver_cpus,
-                           options->seed);
+        weir__progress_say(
+            &compare->progress,
+            "comparing %zu engine%s, servers on CPUs %s, driver on %s, seed %" PRIu64,
+            options->engines.count, options->engines.count == 1 ? "" : "s", compare->server_cpus,
+            compare->driver_cpus, options->seed);
         for (size_t i = 0; i < options->conns_count && may_go_on(compare); i++)
             run_group(compare, i);
         code = compare->misused ? EXIT_USAGE : finish(compare);

@@ -39,8 +39,8 @@ struct compare_options {
     unsigned workers;        /* 0: the CPUs given to the server */
     unsigned driver_threads; /* 0: one for each of the driver's CPUs */
     double ready_timeout_s;
-    const char *json, *csv, *html, *markdown; /* paths; NULL: none */
-    const char *baseline;                     /* path; NULL: none */
+    const char *files[REPORT_KINDS]; /* paths; NULL: none */
+    const char *baseline;            /* path; NULL: none */
     struct baseline_rule rule;
 };
 

@@ -287,16 +287,16 @@ static int parse_results(int key, char *arg, struct argp_state *state, struct re
 
     switch (key) {
     case KEY_JSON:
-        options->json = arg;
+        options->files[REPORT_JSON] = arg;
         return 0;
     case KEY_CSV:
-        options->csv = arg;
+        options->files[REPORT_CSV] = arg;
         return 0;
     case KEY_HTML:
-        options->html = arg;
+        options->files[REPORT_HTML] = arg;
         return 0;
     case KEY_MARKDOWN:
-        options->markdown = arg;
+        options->files[REPORT_MARKDOWN] = arg;
         return 0;
     case KEY_BASELINE:
         options->baseline = arg;

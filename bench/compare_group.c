@@ -205,32 +205,43 @@ static int measure(struct group *group, struct contender *contender, bool warm_u
     return result;
 }
 
+/* Seconds left of this group's rounds and of the groups to come. */
+static double seconds_left(const struct group *group, unsigned round)
+{
+    const struct plan *plan = &group->plan;
+    double round_s = plan->slice_s * (double)group->count;
+    double group_s = plan->rounds_fixed ? plan->rounds * round_s : plan->group_s;
+    double left_s = plan->rounds_fixed ? (plan->rounds - round) * round_s
+                                       : group_s - seconds_since(group->started_ns);
+    size_t groups_left = group->options->conns_count - group->index - 1;
+
+    return fmax(left_s, 0) + (double)groups_left * group_s;
+}
+
+static void show(struct group *group, const struct contender *contender, unsigned round)
+{
+    unsigned left_s = (unsigned)seconds_left(group, round);
+
+    weir__progress_show(
+        group->progress, "[%zu/%zu] %u connections  %s%s  round %u/%u  about %u:%02u left",
+        group->index + 1, group->options->conns_count, group->conns, contender->choice->name,
+        contender->is_twin ? " (A/A)" : "", round, group->plan.rounds, left_s / 60, left_s % 60);
+}
+
 /* Every open contender once, in random order. */
-static int run_round(struct group *group, bool warm_up, const char *label, unsigned round)
+static int run_round(struct group *group, bool warm_up, unsigned round)
 {
     unsigned order[CLI_ENGINES_MAX + 1];
-    double left_s;
 
     for (size_t i = 0; i < group->count; i++)
         order[i] = (unsigned)i;
     weir__rng_shuffle(group->rng, order, group->count);
     for (size_t i = 0; i < group->count && !weir__compare_interrupted; i++) {
         struct contender *contender = &group->contenders[order[i]];
-        char cell[128];
 
         if (!contender->open)
             continue;
-        left_s = group->plan.rounds_fixed
-                     ? (group->plan.rounds - round) * group->plan.slice_s * (double)group->count
-                     : group->plan.group_s - seconds_since(group->started_ns);
-        size_t groups_left = group->options->conns_count - group->index - 1;
-        left_s += (double)groups_left *
-                  (group->plan.rounds_fixed
-                       ? group->plan.rounds * group->plan.slice_s * (double)group->count
-                       : group->plan.group_s);
-        snprintf(cell, sizeof cell, "%s  %s%s", label, contender->choice->name,
-                 contender->is_twin ? " (A/A)" : "");
-        weir__progress_round(group->progress, cell, round, group->plan.rounds, left_s);
+        show(group, contender, round);
         int result = measure(group, contender, warm_up);
         if (result < 0)
             return result;
@@ -269,6 +280,9 @@ static int connect_all(struct group *group)
 
         if (contender->server.state != SERVER_READY)
             continue;
+        weir__progress_show(group->progress, "[%zu/%zu] %u connections  connecting to %s",
+                            group->index + 1, group->options->conns_count, group->conns,
+                            contender->choice->name);
         int result = open_target(group, contender);
         if (result < 0)
             return result;
@@ -304,17 +318,14 @@ static void read_peak_memory(struct group *group)
 
 static int run_rounds(struct group *group)
 {
-    char label[64];
+    int result = run_round(group, true, 0);
 
-    snprintf(label, sizeof label, "[%zu/%zu] %u connections", group->index + 1,
-             group->options->conns_count, group->conns);
-    int result = run_round(group, true, label, 0);
     for (size_t i = 0; i < group->count; i++) {
         if (group->contenders[i].open)
             update_pids(group, &group->contenders[i]);
     }
     while (result == 0 && !rounds_over(group)) {
-        result = run_round(group, false, label, group->rounds + 1);
+        result = run_round(group, false, group->rounds + 1);
         if (result == 0 && !weir__compare_interrupted)
             group->rounds++;
     }
@@ -335,6 +346,8 @@ static void count_ready(const struct group *group)
 int weir__group_run(struct group *group)
 {
     group->started_ns = weir__clock_ns();
+    weir__progress_show(group->progress, "[%zu/%zu] %u connections  starting the servers",
+                        group->index + 1, group->options->conns_count, group->conns);
     int result = weir__group_start_servers(group);
     if (result == -EINTR)
         return 0; /* the user stopped it: nothing was measured, and that is no error */

@@ -6,8 +6,8 @@
 #define WEIR_BENCH_COMPARE_GROUP_H
 
 #include "bench/compare.h"
-#include "bench/compare_progress.h"
 #include "bench/histogram.h"
+#include "bench/progress.h"
 
 /* One server of the group, from start to stop. */
 struct contender {

@@ -1,12 +1,12 @@
 /*
  * `weir-bench doctor`: every limit between here and N connections, with value, need, verdict and
- * cure. What the limits are is known to limits.c; this prints them.
+ * cure. What the limits are is known to preflight.c; this prints them.
  */
 #include "bench/doctor.h"
 
 #include "bench/cli.h"
-#include "bench/compare_progress.h"
 #include "bench/preflight.h"
+#include "bench/progress.h"
 
 #include <inttypes.h>
 #include <stdio.h>

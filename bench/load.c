@@ -12,21 +12,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/cli.h"
 #include "bench/clock.h"
 #include "bench/host.h"
 #include "bench/preflight.h"
+#include "bench/progress.h"
 #include "bench/report.h"
 
 #define SAMPLES_MAX (1u << 20)
 
-enum { FILE_JSON, FILE_CSV, FILE_MARKDOWN, FILE_HTML, FILE_COUNT };
-
 struct load {
     const struct load_options *options;
-    struct report_file files[FILE_COUNT];
+    struct report_files files;
+    struct progress progress;
     struct driver *driver;
     uint32_t target_id;
     struct driver_slice slice; /* the latest */
@@ -48,66 +47,6 @@ static volatile sig_atomic_t interrupted;
 static void on_signal(int number)
 {
     interrupted = 1;
-}
-
-/* --- files ---------------------------------------------------------------------------------- */
-
-static const char *file_path(const struct load_options *options, int which)
-{
-    const char *const paths[FILE_COUNT] = {
-        [FILE_JSON] = options->json,
-        [FILE_CSV] = options->csv,
-        [FILE_MARKDOWN] = options->markdown,
-        [FILE_HTML] = options->html,
-    };
-    return paths[which];
-}
-
-/* Before the run, so that a place that cannot be written to is told now. */
-static int open_files(struct load *load)
-{
-    for (int i = 0; i < FILE_COUNT; i++) {
-        const char *path = file_path(load->options, i);
-        int rc = path ? weir__report_file_open(&load->files[i], path) : 0;
-        if (rc < 0) {
-            fprintf(stderr, "weir-bench load: %s: cannot be written: %s\n", path, strerror(-rc));
-            return rc;
-        }
-    }
-    return 0;
-}
-
-static int write_files(struct load *load, const struct report *report)
-{
-    static int (*const write[FILE_COUNT])(FILE *, const struct report *) = {
-        [FILE_JSON] = weir__report_write_json,
-        [FILE_CSV] = weir__report_write_csv,
-        [FILE_MARKDOWN] = weir__report_write_markdown,
-        [FILE_HTML] = weir__report_write_html,
-    };
-    int result = 0;
-    for (int i = 0; i < FILE_COUNT; i++) {
-        if (!load->files[i].stream)
-            continue;
-        int rc = write[i](load->files[i].stream, report);
-        int committed = weir__report_file_commit(&load->files[i]);
-        rc = rc < 0 ? rc : committed;
-        if (rc < 0)
-            fprintf(stderr, "weir-bench load: %s: %s\n", file_path(load->options, i),
-                    strerror(-rc));
-        result = rc < 0 ? rc : result;
-    }
-    return result;
-}
-
-static bool stdout_is_a_file_of_ours(const struct load_options *options)
-{
-    for (int i = 0; i < FILE_COUNT; i++) {
-        const char *path = file_path(options, i);
-        if (path && strcmp(path, "-") == 0)
-            return true;
-    }
-    return false;
 }
 
 /* --- before the run ------------------------------------------------------------------------- */
@@ -223,14 +162,6 @@ static void add_slice(struct load *load)
             (double)slice->server_cpu_ns / 1e3 / (double)slice->requests;
 }
 
-static void show_progress(const struct load *load, double seconds)
-{
-    if (!isatty(STDERR_FILENO) || load->samples == 0)
-        return;
-    fprintf(stderr, "\r\033[K%s: %.1f s, %.0f requests/s, %llu errors", load->options->connect,
-            seconds, load->rps[load->samples - 1], (unsigned long long)load->errors);
-}
-
 static bool goes_on(const struct load *load, uint64_t began_ns)
 {
     const struct load_options *options = load->options;
@@ -255,11 +186,13 @@ static int run(struct load *load)
                                     (uint64_t)(options->slice_s * 1e9), &load->slice);
         if (rc == 0) {
             add_slice(load);
-            show_progress(load, (double)(weir__clock_ns() - began_ns) / 1e9);
+            weir__progress_show(&load->progress, "%s: %.1f s, %.0f requests/s, %llu errors",
+                                options->connect, (double)(weir__clock_ns() - began_ns) / 1e9,
+                                load->samples > 0 ? load->rps[load->samples - 1] : 0,
+                                (unsigned long long)load->errors);
         }
     }
-    if (isatty(STDERR_FILENO))
-        fputs("\r\033[K", stderr);
+    weir__progress_clear(&load->progress);
     if (rc < 0)
         fprintf(stderr, "weir-bench load: %s\n", weir__driver_error(load->driver));
     return rc;
@@ -343,9 +276,10 @@ static int report(struct load *load)
         .notes = notes,
         .note_count = load->connect_retries > 0,
     };
-    FILE *out = stdout_is_a_file_of_ours(options) ? stderr : stdout;
-    weir__report_table(out, &document, isatty(fileno(out)) && !getenv("NO_COLOR"));
-    int rc = write_files(load, &document);
+    FILE *out = weir__report_files_table(&load->files);
+    weir__report_table(out, &document, weir__colour_wanted(out));
+    fflush(out);
+    int rc = weir__report_files_write(&load->files, &document, "weir-bench load");
     weir__host_deinit(&host);
     return rc;
 }
@@ -355,7 +289,8 @@ static int report(struct load *load)
 /* The exit code; messages have been printed. */
 static int load_server(struct load *load)
 {
-    if (open_files(load) < 0 || check_limits(load->options) < 0)
+    if (check_limits(load->options) < 0 ||
+        weir__report_files_open(&load->files, load->options->files, "weir-bench load") < 0)
         return EXIT_USAGE;
     int rc = start_driver(load);
     if (rc < 0)
@@ -393,12 +328,14 @@ int weir_bench_load(int argc, char **argv)
     weir__load_options_read(&options, argc, argv);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
     memset(&load, 0, sizeof(load));
     load.options = &options;
+    weir__progress_init(&load.progress);
     int code = load_server(&load);
     weir__driver_free(load.driver);
-    for (int i = 0; i < FILE_COUNT; i++)
-        weir__report_file_discard(&load.files[i]);
+    weir__report_files_discard(&load.files);
     free(load.rps);
     free(load.cpu_us);
     free(load.elapsed_ms);

@@ -6,6 +6,7 @@
 #define WEIR_BENCH_LOAD_H
 
 #include "bench/driver.h"
+#include "bench/report.h"
 
 struct load_options {
     const char *connect; /* as typed */
@@ -18,8 +19,8 @@ struct load_options {
     uint64_t bursts; /* 0: as many as fit into `seconds` */
     cpu_set_t driver_cpus, server_cpus;
     bool driver_pinned, server_cpus_known;
-    unsigned threads;                         /* 0: one for each driver CPU */
-    const char *json, *csv, *markdown, *html; /* files to write; NULL: none */
+    unsigned threads;                /* 0: one for each driver CPU */
+    const char *files[REPORT_KINDS]; /* to write; NULL: none */
 };
 
 /* Reads the command line. Prints its own message and exits with EXIT_USAGE where it is wrong, and

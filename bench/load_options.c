@@ -196,16 +196,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         options->threads = read_u32(state, "driver-threads", arg, false, CPU_SETSIZE);
         return 0;
     case OPTION_JSON:
-        options->json = arg;
+        options->files[REPORT_JSON] = arg;
         return 0;
     case OPTION_CSV:
-        options->csv = arg;
+        options->files[REPORT_CSV] = arg;
         return 0;
     case OPTION_MARKDOWN:
-        options->markdown = arg;
+        options->files[REPORT_MARKDOWN] = arg;
         return 0;
     case OPTION_HTML:
-        options->html = arg;
+        options->files[REPORT_HTML] = arg;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'", arg);

@@ -1,17 +1,10 @@
 /*
- * What the report writers share: figures by name, the best of a group, the noise over all groups,
- * and files that appear whole or not at all. Reads a struct report; decides nothing about it.
+ * What the report writers share: figures by name, the best of a group, the noise over all groups.
+ * Reads a struct report; decides nothing about it.
  */
 #include "bench/report.h"
 
-#include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static struct interval widest(struct interval a, struct interval b)
 {
@@ -131,97 +124,4 @@ bool weir__report_is_best(const struct report *report, const struct report_cell 
             best = other;
     }
     return rivals > 1 && (best == cell || ties(report, cell, best, figure));
-}
-
-static int open_temporary(struct report_file *file)
-{
-    mode_t mask = umask(0);
-
-    umask(mask);
-    int fd = mkostemp(file->temporary, O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    /* mkostemp makes files for their owner alone; a report is as public as the umask says. */
-    if (fchmod(fd, 0666 & ~mask) < 0 || (file->stream = fdopen(fd, "w")) == NULL) {
-        int result = -errno;
-        close(fd);
-        unlink(file->temporary);
-        return result;
-    }
-    return 0;
-}
-
-static int open_stdout(struct report_file *file)
-{
-    int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-
-    if (fd < 0)
-        return -errno;
-    file->stream = fdopen(fd, "w");
-    return file->stream != NULL ? 0 : -errno;
-}
-
-int weir__report_file_open(struct report_file *file, const char *path)
-{
-    struct stat stat_now;
-    int result;
-
-    memset(file, 0, sizeof *file);
-    if (strcmp(path, "-") == 0)
-        return open_stdout(file);
-    if (stat(path, &stat_now) == 0 && S_ISDIR(stat_now.st_mode))
-        return -EISDIR;
-    if (stat(path, &stat_now) == 0 && !S_ISREG(stat_now.st_mode)) {
-        /* A device or a pipe (/dev/stdout, a named pipe) is written to, not replaced. */
-        file->stream = fopen(path, "we");
-        return file->stream != NULL ? 0 : -errno;
-    }
-    if (access(path, F_OK) == 0 && access(path, W_OK) < 0)
-        return -errno;
-    file->path = strdup(path);
-    if (file->path == NULL || asprintf(&file->temporary, "%s.XXXXXX", path) < 0) {
-        file->temporary = NULL;
-        result = -ENOMEM;
-    } else {
-        result = open_temporary(file);
-    }
-    if (result < 0) {
-        free(file->path);
-        free(file->temporary);
-        memset(file, 0, sizeof *file);
-    }
-    return result;
-}
-
-int weir__report_file_commit(struct report_file *file)
-{
-    int result = 0;
-
-    assert(file->stream != NULL);
-    if (fflush(file->stream) != 0 || ferror(file->stream))
-        result = errno != 0 ? -errno : -EIO;
-    if (fclose(file->stream) != 0 && result == 0)
-        result = -errno;
-    file->stream = NULL;
-    if (file->temporary != NULL) {
-        if (result == 0 && rename(file->temporary, file->path) < 0)
-            result = -errno;
-        if (result < 0)
-            unlink(file->temporary);
-    }
-    free(file->path);
-    free(file->temporary);
-    memset(file, 0, sizeof *file);
-    return result;
-}
-
-void weir__report_file_discard(struct report_file *file)
-{
-    if (file->stream != NULL)
-        fclose(file->stream);
-    if (file->temporary != NULL)
-        unlink(file->temporary);
-    free(file->path);
-    free(file->temporary);
-    memset(file, 0, sizeof *file);
 }

@@ -131,6 +131,27 @@ int weir__report_file_commit(struct report_file *file);
 /* Closes and removes the temporary; does nothing to a file never opened or already committed. */
 void weir__report_file_discard(struct report_file *file);
 
+/* All files of one run; all zero is none. `who` begins the messages on standard error. */
+enum report_kind { REPORT_JSON, REPORT_CSV, REPORT_HTML, REPORT_MARKDOWN, REPORT_KINDS };
+struct report_files {
+    const char *paths[REPORT_KINDS]; /* of those that are open; borrowed */
+    struct report_file files[REPORT_KINDS];
+};
+
+/* Opens those of `paths` that are not NULL. 0, or -errno of the first that cannot be written to,
+ * which has been told. */
+int weir__report_files_open(struct report_files *files, const char *const *paths, const char *who);
+
+/* Where the table goes: standard error where one of the files is standard output. */
+FILE *weir__report_files_table(const struct report_files *files);
+
+/* Writes and commits all. 0, or -errno of one that failed, which has been told. */
+int weir__report_files_write(struct report_files *files, const struct report *report,
+                             const char *who);
+
+/* Discards what is not committed. */
+void weir__report_files_discard(struct report_files *files);
+
 /* What is held against a baseline. */
 struct baseline_rule {
     double percent; /* slower by more than this regresses; NAN: only report */

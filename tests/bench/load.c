@@ -312,7 +312,7 @@ Test(load, tells_a_file_that_cannot_be_written_before_anything_starts)
 {
     start_server(100);
     cr_expect_eq(LOAD("--connect", address, "--json", "/proc/no/such/place.json"), EXIT_USAGE);
-    cr_expect(strstr(err, "/proc/no/such/place.json: cannot be written: "), "'%s'", err);
+    cr_expect(strstr(err, "cannot write /proc/no/such/place.json: "), "'%s'", err);
     cr_expect_eq(server.accepted, 0);
 }
 

@@ -1,9 +1,9 @@
 /*
- * What compare says while it runs, on standard error: one line that redraws itself on a terminal,
- * plain lines otherwise. Called between slices only, never during one.
+ * What compare and load say while they run, on standard error: one line that redraws itself on a
+ * terminal, plain lines otherwise. Called between slices only, never during one.
  */
-#ifndef WEIR_BENCH_COMPARE_PROGRESS_H
-#define WEIR_BENCH_COMPARE_PROGRESS_H
+#ifndef WEIR_BENCH_PROGRESS_H
+#define WEIR_BENCH_PROGRESS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,8 +25,8 @@ __attribute__((format(printf, 2, 3))) void weir__progress_say(struct progress *p
 
 /* The line that changes: where in the run we are. Draws at most ten times a second; nothing where
  * output is piped. */
-void weir__progress_round(struct progress *progress, const char *cell, unsigned round,
-                          unsigned rounds, double left_s);
+__attribute__((format(printf, 2, 3))) void weir__progress_show(struct progress *progress,
+                                                               const char *format, ...);
 
 /* Removes the changing line. */
 void weir__progress_clear(struct progress *progress);

@@ -1,9 +1,8 @@
-/* The progress line and the question whether colours may be used (compare_progress.h). */
-#include "bench/compare_progress.h"
+/* The progress line and the question whether colours may be used (progress.h). */
+#include "bench/progress.h"
 
 #include "bench/clock.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,17 +47,17 @@ void weir__progress_say(struct progress *progress, const char *format, ...)
     fflush(progress->out);
 }
 
-void weir__progress_round(struct progress *progress, const char *cell, unsigned round,
-                          unsigned rounds, double left_s)
+void weir__progress_show(struct progress *progress, const char *format, ...)
 {
     uint64_t now_ns = weir__clock_ns();
+    va_list args;
 
     if (!progress->redraws || (progress->drawn && now_ns - progress->drawn_ns < NS_PER_S / 10))
         return;
-    unsigned left = (unsigned)fmax(left_s, 0);
-
-    fprintf(progress->out, "\r\033[K%s  round %u/%u  about %u:%02u left", cell, round, rounds,
-            left / 60, left % 60);
+    fputs("\r\033[K", progress->out);
+    va_start(args, format);
+    vfprintf(progress->out, format, args);
+    va_end(args);
     fflush(progress->out);
     progress->drawn = true;
     progress->drawn_ns = now_ns;
