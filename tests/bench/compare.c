@@ -4,6 +4,7 @@
  * interruption. No test depends on a figure; WEIR_BENCH and FAKE_SERVER come from Meson.
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <jansson.h>
 #include <pty.h>
 #include <signal.h>
@@ -20,6 +21,9 @@
 
 #define GOOD(name) "--server-command", name "=" FAKE_SERVER " good"
 #define QUICK      "--rounds", "8", "--slice", "0.02", "--conns", "4"
+
+/* Chunks that a server is sure to see in those rounds: one of each connection in each slice. */
+#define SOME "20"
 
 enum { SECONDS = 60 };
 
@@ -286,7 +290,8 @@ static char *on_a_terminal(const char *no_color)
     int status;
     pid_t pid = forkpty(&terminal, NULL, NULL, &size);
 
-    cr_assert_geq(pid, 0);
+    if (pid < 0)
+        cr_skip_test("no pseudo-terminal is to be had here: %s", strerror(errno));
     if (pid == 0) {
         setenv("TERM", "xterm", 1);
         if (no_color != NULL)
@@ -364,7 +369,7 @@ Test(compare, another_reference_is_taken_and_said_only_where_none_was_named)
 Test(compare, a_server_that_dies_has_a_row_that_says_how_and_the_others_finish)
 {
     expect_exit(compare("--engines", "a,mortal", GOOD("a"), "--server-command",
-                        "mortal=" FAKE_SERVER " die 50", QUICK, "--json", json_path, NULL),
+                        "mortal=" FAKE_SERVER " die " SOME, QUICK, "--json", json_path, NULL),
                 1);
     json_t *document = load_json();
     json_t *mortal = cell_of(document, "mortal");
@@ -381,7 +386,7 @@ Test(compare, a_server_that_dies_has_a_row_that_says_how_and_the_others_finish)
 Test(compare, an_exit_status_is_told_apart_from_a_signal)
 {
     expect_exit(compare("--engines", "a,mortal", GOOD("a"), "--server-command",
-                        "mortal=" FAKE_SERVER " exit 50", QUICK, NULL),
+                        "mortal=" FAKE_SERVER " exit " SOME, QUICK, NULL),
                 1);
     expect_out("exited with status 7; its last words: I will not go on");
 }
@@ -389,7 +394,7 @@ Test(compare, an_exit_status_is_told_apart_from_a_signal)
 Test(compare, wrong_bytes_are_exit_1_and_the_first_difference_is_shown)
 {
     expect_exit(compare("--engines", "a,liar", GOOD("a"), "--server-command",
-                        "liar=" FAKE_SERVER " wrong 40", QUICK, "--json", json_path, NULL),
+                        "liar=" FAKE_SERVER " wrong " SOME, QUICK, "--json", json_path, NULL),
                 1);
     json_t *document = load_json();
     json_t *liar = cell_of(document, "liar");
@@ -404,7 +409,7 @@ Test(compare, wrong_bytes_are_exit_1_and_the_first_difference_is_shown)
 Test(compare, a_reference_that_dies_leaves_the_others_without_a_failure_of_theirs)
 {
     expect_exit(compare("--engines", "mortal,a", "--server-command",
-                        "mortal=" FAKE_SERVER " die 200", GOOD("a"), QUICK, "--json", json_path,
+                        "mortal=" FAKE_SERVER " die " SOME, GOOD("a"), QUICK, "--json", json_path,
                         NULL),
                 1);
     json_t *document = load_json();

@@ -3,10 +3,13 @@
 
 #include <assert.h>
 #include <arpa/inet.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <stdalign.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,6 +49,14 @@ static void reset(int fd)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
+/* All that was sent is with the peer's kernel. */
+static void await_arrival(int fd)
+{
+    int unacknowledged = 1;
+    while (ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0)
+        usleep(1000);
+}
+
 /* Answers the one request that is to go wrong. False: the connection ends here. */
 static bool answer_wrong(struct wrong_conn *conn)
 {
@@ -66,8 +77,10 @@ static bool answer_wrong(struct wrong_conn *conn)
         return true;
     case FAULT_LATE_EXTRA:
         write_all(conn->fd, conn->request, len);
-        usleep(20000);
+        sem_wait(&server->say_extra);
         write_all(conn->fd, (const uint8_t *)"abc", 3);
+        await_arrival(conn->fd);
+        sem_post(&server->extra_arrived);
         return true;
     case FAULT_REPEAT:
         write_all(conn->fd, conn->previous, len);
@@ -162,7 +175,11 @@ static void *conn_thread(void *arg)
 static void *accept_thread(void *arg)
 {
     struct wrong_server *server = arg;
-    usleep(server->accept_delay_ms * 1000);
+    if (server->accept_delay_ms > 0) {
+        struct pollfd first = {.fd = server->listen_fd, .events = POLLIN};
+        poll(&first, 1, -1);
+        usleep(server->accept_delay_ms * 1000);
+    }
     for (;;) {
         struct wrong_conn *conn = calloc(1, sizeof(*conn));
         assert(conn);
@@ -203,6 +220,8 @@ static void set_address(struct wrong_server *server)
 
 void wrong_server_start(struct wrong_server *server)
 {
+    sem_init(&server->say_extra, 0, 0);
+    sem_init(&server->extra_arrived, 0, 0);
     int backlog = server->backlog < 0 ? 0 : server->backlog > 0 ? server->backlog : 1024;
     set_address(server);
     server->listen_fd = socket(server->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -7,6 +7,7 @@
 
 #include <netinet/in.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,12 +27,13 @@ enum fault {
     FAULT_SILENT,      /* no answer any more */
     FAULT_NEVER_CLOSE, /* all answers right, but the end of the peer is not followed */
     FAULT_SWAP,        /* connections 0 and 1 get each other's responses from then on */
-    FAULT_LATE_EXTRA,  /* a right answer, and 20 ms later three bytes nobody asked for */
+    FAULT_LATE_EXTRA,  /* a right answer, and after say_extra three bytes nobody asked for */
 };
 
 struct wrong_server {
     /* set before wrong_server_start */
-    size_t wire_bytes; /* of a request; a stream echo whatever the bytes say */
+    _Atomic size_t wire_bytes; /* of a request; less is allowed later; a stream echo whatever the
+                                  bytes say */
     enum fault fault;
     uint32_t fault_conn, fault_request, fault_byte; /* counted from 0 */
     /* Instead of all that: serve this workload as it is, `piece_bytes` received at a time. */
@@ -40,7 +42,7 @@ struct wrong_server {
     size_t piece_bytes;
     bool ipv6;                /* listen on ::1 instead */
     int backlog;              /* 0: 1024; -1: as short as the kernel has it */
-    unsigned accept_delay_ms; /* before the first accept */
+    unsigned accept_delay_ms; /* from the first connection to its accept */
 
     /* set by wrong_server_start */
     struct sockaddr_storage addr;
@@ -49,6 +51,7 @@ struct wrong_server {
     pthread_t acceptor;
     atomic_uint accepted;
     atomic_uint refused; /* connections that the workload refused */
+    sem_t say_extra, extra_arrived;
 };
 
 /* Listens on a free port of 127.0.0.1 (or ::1) and serves until the process ends. Asserts that it
