@@ -2,7 +2,9 @@
 #include "harness.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 #define OFF(feature) WEIR__URING_BIT(feature)
@@ -218,6 +220,17 @@ struct weir__uring_counters more_counters(struct fixture *fixture)
 void pair(int fds[2])
 {
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+void await_arrival(int fd)
+{
+    int unacknowledged = 1;
+    for (uint64_t end_ns = clock_ns() + PATIENCE_NS; clock_ns() < end_ns && unacknowledged;) {
+        cr_assert_eq(ioctl(fd, SIOCOUTQ, &unacknowledged), 0);
+        if (unacknowledged)
+            usleep(1000);
+    }
+    cr_assert_eq(unacknowledged, 0);
 }
 
 int listener(uint16_t *port)

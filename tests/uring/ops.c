@@ -102,7 +102,7 @@ static void drain(struct recorded *send_op, int fd, uint8_t *into, size_t bytes)
 {
     size_t at = 0;
     fcntl(fd, F_SETFL, O_NONBLOCK);
-    for (uint64_t end = clock_ns() + 10000000000u; at < bytes && clock_ns() < end;) {
+    for (uint64_t end = clock_ns() + PATIENCE_NS; at < bytes && clock_ns() < end;) {
         cr_assert(turn_now(&fixture) >= 0);
         ssize_t n = read(fd, into + at, bytes - at < 30000 ? bytes - at : 30000);
         at += n > 0 ? (size_t)n : 0;
