@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
@@ -229,6 +231,28 @@ int tcp_listener(int backlog, struct sockaddr_storage *address, socklen_t *addre
     *address_bytes = sizeof *address;
     cr_assert(eq(int, getsockname(fd, (struct sockaddr *)address, address_bytes), 0));
     return fd;
+}
+
+void await_full_backlog(int listener)
+{
+    uint64_t limit_ns = rig_now_ns() + RIG_LIMIT_S * 1000000000ull;
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    do { /* of a listening socket these are the length of its backlog, and the most */
+        cr_assert(lt(u64, rig_now_ns(), limit_ns), "the backlog is not full");
+        cr_assert(eq(int, getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &bytes), 0));
+    } while (info.tcpi_unacked <= info.tcpi_sacked);
+}
+
+void read_whole(int fd, void *data, size_t bytes)
+{
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    for (size_t at = 0; at < bytes;) {
+        cr_assert(eq(int, poll(&readable, 1, RIG_LIMIT_S * 1000), 1));
+        ssize_t n = read(fd, (char *)data + at, bytes - at);
+        cr_assert(gt(int, (int)n, 0));
+        at += (size_t)n;
+    }
 }
 
 void tcp_pair(int fds[2])

@@ -94,6 +94,10 @@ uint64_t rig_now_ns(void);
 /* Non-blocking, CLOEXEC. */
 void local_pair(int fds[2]);
 int tcp_listener(int backlog, struct sockaddr_storage *address, socklen_t *address_bytes);
+/* Waits until a listener's backlog is full: further connects there wait. */
+void await_full_backlog(int listener);
+/* Blocks until `bytes` bytes are there, and takes them. */
+void read_whole(int fd, void *data, size_t bytes);
 void tcp_pair(int fds[2]);
 int tcp_socket(void);
 void set_reset_on_close(int fd);
