@@ -7,10 +7,12 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -106,6 +108,17 @@ struct conf_process conf_process_look(void)
     start_what_threads_bring();
     return (struct conf_process){.fds = entries("/proc/self/fd", false),
                                  .threads = entries("/proc/self/task", true)};
+}
+
+struct conf_process conf_process_settled(struct conf_process before)
+{
+    uint64_t until_ns = weir_now_ns() + PEER_SECONDS * 1000000000ull;
+    struct conf_process now = conf_process_look();
+    while (now.threads > before.threads && weir_now_ns() < until_ns) {
+        usleep(1000);
+        now = conf_process_look();
+    }
+    return now;
 }
 
 /* ---- a loop on its own thread ---------------------------------------------------------------- */
@@ -372,6 +385,19 @@ int peer_end(int fd, uint64_t *bytes)
     if (bytes)
         *bytes = total;
     return got == 0 ? 0 : -ECONNRESET;
+}
+
+void peer_await_arrival(int fd)
+{
+    uint64_t until_ns = weir_now_ns() + PEER_SECONDS * 1000000000ull;
+    int unacknowledged = 1;
+    for (;;) {
+        check_int(ioctl(fd, SIOCOUTQ, &unacknowledged), ==, 0);
+        if (unacknowledged == 0)
+            return;
+        check(weir_now_ns() < until_ns, "%d bytes have not arrived", unacknowledged);
+        usleep(1000);
+    }
 }
 
 void peer_shutdown(int fd)

@@ -128,7 +128,7 @@ static void race_recv(bool by_deadline)
 {
     struct victim victim = {.wait = wait_recv, .deadline_ns = WEIR_FOREVER};
     pair_open(&victim.pair);
-    unsigned rounds = conf_scale(400), early = 0;
+    unsigned rounds = conf_scale(400);
     for (unsigned i = 0; i < rounds; i++) {
         uint8_t byte = (uint8_t)i;
         if (by_deadline)
@@ -146,7 +146,6 @@ static void race_recv(bool by_deadline)
         check_int(weir_join(victim.task, WEIR_FOREVER), ==, 0);
         if (victim.result < 0) {
             check_int(victim.result, ==, by_deadline ? -ETIME : -ECANCELED);
-            early++;
             check_int(weir_recv_until(victim.pair.conn, &victim.buf, WEIR_FOREVER), ==, 1);
         } else {
             check_int(victim.result, ==, 1);
@@ -154,7 +153,6 @@ static void race_recv(bool by_deadline)
         check_int(victim.buf.data[0], ==, byte);
     }
     weir_buf_put(weir_loop_self(), &victim.buf);
-    check_int(early, <=, rounds);
     pair_close(&victim.pair);
 }
 
@@ -183,12 +181,13 @@ static void recv_what_is_there(void *argument)
     struct pair pair;
     pair_open(&pair);
     struct weir_buf buf = {0};
+    uint64_t until_ns = weir_now_ns() + PEER_SECONDS * 1000000000ull;
     for (int i = 0; i < 20; i++) {
         peer_send(pair.peer, "now", 3);
         int got = 0;
         /* A deadline in the past is no wait; but the bytes must come by the calls that follow. */
-        for (int calls = 0; (got = weir_recv_until(pair.conn, &buf, 0)) == -ETIME; calls++) {
-            check_int(calls, <, 100000);
+        while ((got = weir_recv_until(pair.conn, &buf, 0)) == -ETIME) {
+            check_int(weir_now_ns(), <, until_ns);
             check_int(weir_yield(), ==, 0);
         }
         check_int(got, ==, 3);

@@ -112,18 +112,46 @@ CONFORMANCE(a_connection_that_fails_with_bytes_unsent_is_one_send_error)
     check_int(server.stats.send_errors, ==, 10);
 }
 
+/* ---- a loop that stands still ------------------------------------------------------------------
+ */
+
+static sem_t gate_closed, gate;
+
+static void wait_at_the_gate(struct weir_post *post)
+{
+    sem_post(&gate_closed);
+    sem_wait(&gate);
+}
+
+static void hold_the_loop(struct conf_server *server)
+{
+    static struct weir_post post = {.fn = wait_at_the_gate};
+    sem_init(&gate_closed, 0, 0);
+    sem_init(&gate, 0, 0);
+    check_int(weir_post(server->loop, &post), ==, 0);
+    sem_wait(&gate_closed);
+}
+
+static void let_the_loop_go(void)
+{
+    sem_post(&gate);
+}
+
 /* ---- few buffers ----------------------------------------------------------------------------- */
 
 enum { MANY = 48, REQUEST_BYTES = 20000 };
 
-static void everyone_is_served(struct conf_server *server)
+static void everyone_asks(struct conf_server *server, struct peer_pump *pumps)
 {
-    struct peer_pump pumps[MANY];
     for (unsigned i = 0; i < MANY; i++) {
         pumps[i] =
             (struct peer_pump){.fd = peer_connect(server), .bytes = REQUEST_BYTES, .seed = i};
         peer_pump_start(&pumps[i]);
     }
+}
+
+static void everyone_is_served(struct peer_pump *pumps)
+{
     for (unsigned i = MANY; i-- > 0;) {
         peer_recv_pattern(pumps[i].fd, REQUEST_BYTES, i, 0);
         peer_pump_join(&pumps[i]);
@@ -135,8 +163,10 @@ CONFORMANCE(four_buffers_serve_many_connections)
 {
     struct conf_server server = {.options = {.bufs = 4, .buf_bytes = 1024},
                                  .listen.handler = conf_echo};
+    struct peer_pump pumps[MANY];
     conf_start(&server);
-    everyone_is_served(&server);
+    everyone_asks(&server, pumps);
+    everyone_is_served(pumps);
     conf_stop(&server);
     check_int(server.stats.bytes_in, ==, MANY * REQUEST_BYTES);
     check_int(server.stats.bytes_out, ==, MANY * REQUEST_BYTES);
@@ -156,8 +186,16 @@ CONFORMANCE(a_pool_that_runs_out_is_counted_and_everyone_is_served)
 {
     struct conf_server server = {.options = {.bufs = 4, .buf_bytes = 1024},
                                  .listen.handler = echo_lazily};
+    struct peer_pump pumps[MANY];
     conf_start(&server);
-    everyone_is_served(&server);
+    /* The loop stands still until all that is asked is there, so they all want buffers at once. */
+    hold_the_loop(&server);
+    everyone_asks(&server, pumps);
+    for (unsigned i = 0; i < MANY; i++)
+        while (pumps[i].sent < REQUEST_BYTES)
+            usleep(200);
+    let_the_loop_go();
+    everyone_is_served(pumps);
     conf_stop(&server);
     check_int(server.stats.bytes_in, ==, MANY * REQUEST_BYTES);
     check_int(server.stats.starved + server.stats.enobufs, >, 0);
@@ -299,18 +337,8 @@ static void loud_or_quiet(struct weir_conn *conn, void *argument)
     }
 }
 
-static sem_t gate_closed, gate;
-
-static void hold_the_loop(struct weir_post *post)
-{
-    sem_post(&gate_closed);
-    sem_wait(&gate);
-}
-
 CONFORMANCE(a_loud_peer_leaves_the_quiet_ones_their_turns)
 {
-    sem_init(&gate_closed, 0, 0);
-    sem_init(&gate, 0, 0);
     struct conf_server server = {.options = {.bufs = 64, .buf_bytes = 512},
                                  .listen.handler = loud_or_quiet};
     start_narrow(&server, 1 << 20);
@@ -324,16 +352,16 @@ CONFORMANCE(a_loud_peer_leaves_the_quiet_ones_their_turns)
         peer_expect(quiet[i], &(char){(char)(i + 1)}, 1);
     }
     /* While the loop stands still, the loud peer fills its socket and every quiet one asks. */
-    struct weir_post post = {.fn = hold_the_loop};
-    check_int(weir_post(server.loop, &post), ==, 0);
-    sem_wait(&gate_closed);
+    hold_the_loop(&server);
     size_t queued = 0;
     for (ssize_t sent; (sent = send(loud, data, sizeof data, MSG_DONTWAIT)) > 0;)
         queued += (size_t)sent;
     for (int i = 0; i < QUIET; i++)
         peer_send(quiet[i], &(char){(char)(i + 1)}, 1);
+    for (int i = 0; i < QUIET; i++)
+        peer_await_arrival(quiet[i]);
     gate_open = true;
-    sem_post(&gate);
+    let_the_loop_go();
     for (int i = 0; i < QUIET; i++)
         peer_expect(quiet[i], &(char){(char)(i + 1)}, 1);
     unsigned messages = (unsigned)(queued / 512);
