@@ -79,9 +79,8 @@ static struct interval ratio_behind(const struct report_cell *cell, enum report_
                                                             : weir__interval_unknown();
 }
 
-/* True where `best` is so little better than `cell` that their difference is noise. */
-static bool ties(const struct report *report, const struct report_cell *cell,
-                 const struct report_cell *best, enum report_figure figure)
+bool weir__report_ties(const struct report *report, const struct report_cell *cell,
+                       const struct report_cell *best, enum report_figure figure)
 {
     struct interval a = ratio_behind(cell, figure);
     struct interval b = ratio_behind(best, figure);
@@ -123,5 +122,5 @@ bool weir__report_is_best(const struct report *report, const struct report_cell 
         if (best == NULL || advantage(value, weir__report_figure(best, figure), figure) > 1)
             best = other;
     }
-    return rivals > 1 && (best == cell || ties(report, cell, best, figure));
+    return rivals > 1 && (best == cell || weir__report_ties(report, cell, best, figure));
 }

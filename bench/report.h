@@ -100,6 +100,10 @@ double weir__report_figure(const struct report_cell *cell, enum report_figure fi
 bool weir__report_is_best(const struct report *report, const struct report_cell *cell,
                           enum report_figure figure);
 
+/* True where `best` is so little better than `cell` in `figure` that their difference is noise. */
+bool weir__report_ties(const struct report *report, const struct report_cell *cell,
+                       const struct report_cell *best, enum report_figure figure);
+
 /* The table for people. `colour` asks for ANSI bold and colours (a terminal without NO_COLOR). */
 void weir__report_table(FILE *out, const struct report *report, bool colour);
 

@@ -38,6 +38,12 @@ static const char *number(char text[32], int64_t value)
     return text;
 }
 
+/* Else one server alone was driven, which may be anybody's and anywhere. */
+static bool is_compare(const struct report *report)
+{
+    return strcmp(report->tool, "compare") == 0;
+}
+
 static void say_host(const struct footer *footer, const struct report *report)
 {
     const struct host *host = report->host;
@@ -53,10 +59,9 @@ static void say_host(const struct footer *footer, const struct report *report)
     say(footer, "limits", "descriptors %s, memlock %s bytes, somaxconn %s",
         number(nofile, host->nofile), number(memlock, host->memlock_bytes),
         number(backlog, host->somaxconn));
-    say(footer, "TCP",
-        "congestion control %s on the benchmark's sockets (system default: %s), "
-        "TCP_NODELAY, loopback",
+    say(footer, "TCP", "congestion control %s on the %s sockets (system default: %s), TCP_NODELAY",
         report->congestion ? report->congestion : "as the system has it",
+        is_compare(report) ? "benchmark's loopback" : "driver's",
         host->congestion_default ? host->congestion_default : "unknown");
     say(footer, "liburing", "%s", host->liburing ? host->liburing : "not in this build");
 }
@@ -117,15 +122,14 @@ static void say_noise(const struct footer *footer, const struct report *report)
     struct report_noise all = weir__report_noise_all(report);
 
     if (!weir__interval_bounded(all.rps_ratio)) {
-        if (strcmp(report->tool, "compare") == 0)
+        if (is_compare(report))
             say(footer, "noise", "unknown: fewer than %d slices of the reference and its copy",
                 STATS_SAMPLES_MIN);
         return;
     }
     say(footer, "noise",
-        "two copies of %s differ by up to %.1f %% in requests/s and %.1f %% in CPU; what lies "
-        "within "
-        "is a tie",
+        "two copies of %s differ by up to %.1f %% in requests/s and %.1f %% in CPU; a tie is what "
+        "lies within the A/A row of its own group",
         report->reference, 100 * weir__stats_noise_floor(all.rps_ratio),
         100 * weir__stats_noise_floor(all.cpu_ratio));
 }
@@ -139,8 +143,9 @@ static void say_driver_bound(const struct footer *footer, const struct report *r
     if (bound > 0)
         say(footer, "driver",
             "in %zu of %zu cells the load driver was the bottleneck: there requests/s is the "
-            "driver's, and the verdict is of CPU per request",
-            bound, report->cell_count);
+            "driver's%s",
+            bound, report->cell_count,
+            is_compare(report) ? ", and the verdict is of CPU per request" : "");
 }
 
 static void say_summaries(const struct footer *footer, const struct report *report)

@@ -30,41 +30,59 @@ static void append_name(char *names, size_t bytes, const char *name)
 struct summary {
     const struct report_cell *best; /* the fastest of those that are faster than the reference */
     const struct report_cell *reference;
-    char faster[256]; /* the others that are */
-    char tied[256];
+    char level[256];  /* the others that are, and do not differ from it beyond noise */
+    char faster[256]; /* those that do */
+    char tied[256];   /* no different from the reference */
     char slower[256];
     bool any_ratio;
 };
+
+static bool has_verdict(const struct report_cell *cell)
+{
+    return cell->measured && cell->failed == NULL && cell->has_ratio &&
+           cell->verdict != VERDICT_UNKNOWN;
+}
 
 static void take_cell(struct summary *summary, const struct report_cell *cell)
 {
     if (cell->is_reference && cell->measured)
         summary->reference = cell;
-    if (!cell->measured || cell->failed != NULL || !cell->has_ratio ||
-        cell->verdict == VERDICT_UNKNOWN)
+    if (!has_verdict(cell))
         return;
     summary->any_ratio = true;
     if (cell->verdict == VERDICT_SLOWER)
         append_name(summary->slower, sizeof summary->slower, cell->engine);
     if (cell->verdict == VERDICT_WITHIN_NOISE)
         append_name(summary->tied, sizeof summary->tied, cell->engine);
-    if (cell->verdict != VERDICT_FASTER)
-        return;
-    if (summary->best == NULL || gain_of(cell).median > gain_of(summary->best).median) {
-        if (summary->best != NULL)
-            append_name(summary->faster, sizeof summary->faster, summary->best->engine);
+    if (cell->verdict == VERDICT_FASTER &&
+        (summary->best == NULL || gain_of(cell).median > gain_of(summary->best).median))
         summary->best = cell;
-    } else {
-        append_name(summary->faster, sizeof summary->faster, cell->engine);
-    }
 }
 
-static void append_group(char *text, size_t bytes, const char *what, const char *names)
+/* Divides those that are faster than the reference by whether the best of them is better still. */
+static void take_faster(struct summary *summary, const struct report *report,
+                        const struct report_cell *cell)
+{
+    const struct report_cell *best = summary->best;
+
+    if (!has_verdict(cell) || cell->verdict != VERDICT_FASTER || cell == best)
+        return;
+    bool level =
+        cell->driver_bound == best->driver_bound &&
+        weir__report_ties(report, cell, best, cell->driver_bound ? FIGURE_CPU : FIGURE_RPS);
+    if (level)
+        append_name(summary->level, sizeof summary->level, cell->engine);
+    else
+        append_name(summary->faster, sizeof summary->faster, cell->engine);
+}
+
+static void append_group(char *text, size_t bytes, const char *what, const char *than,
+                         const char *names)
 {
     size_t used = strlen(text);
 
     if (names[0] != '\0' && used < bytes)
-        snprintf(text + used, bytes - used, "; %s: %s", what, names);
+        snprintf(text + used, bytes - used, "; %s%s: %s", what, than, names);
 }
 
 static void write_summary(const struct summary *summary, char *text, size_t bytes)
@@ -77,14 +95,15 @@ static void write_summary(const struct summary *summary, char *text, size_t byte
                  summary->best->engine, 100 * gain.median,
                  summary->best->driver_bound ? "less CPU per request" : "more requests/s",
                  reference, 100 * gain.lo, 100 * gain.hi);
-        append_group(text, bytes, "also faster", summary->faster);
+        append_group(text, bytes, "level with it", "", summary->level);
+        append_group(text, bytes, "also faster than ", reference, summary->faster);
     } else if (summary->tied[0] != '\0') {
         snprintf(text, bytes, "a tie: nothing is faster than %s beyond noise", reference);
     } else {
         snprintf(text, bytes, "%s serves best: every other is slower", reference);
     }
-    append_group(text, bytes, "no different", summary->tied);
-    append_group(text, bytes, "slower", summary->slower);
+    append_group(text, bytes, "no different from ", reference, summary->tied);
+    append_group(text, bytes, "slower than ", reference, summary->slower);
 }
 
 bool weir__report_summary(const struct report *report, unsigned conns, char *text, size_t bytes)
@@ -97,6 +116,10 @@ bool weir__report_summary(const struct report *report, unsigned conns, char *tex
     }
     if (summary.reference == NULL || !summary.any_ratio)
         return false;
+    for (size_t i = 0; i < report->cell_count && summary.best != NULL; i++) {
+        if (report->cells[i].conns == conns)
+            take_faster(&summary, report, &report->cells[i]);
+    }
     write_summary(&summary, text, bytes);
     return true;
 }

@@ -175,18 +175,31 @@ Test(report, the_summary_names_the_best_engine_and_how_sure_that_is)
 {
     expect_summary(
         "at 100       uring serves best: 20.0 % more requests/s than epoll (95 %: 18.8 to "
-        "21.2); no different: poll");
+        "21.2); no different from epoll: poll");
     cells[0].verdict = VERDICT_SLOWER;
-    expect_summary(
-        "at 100       a tie: nothing is faster than epoll beyond noise; no different: poll; "
-        "slower: uring");
+    expect_summary("at 100       a tie: nothing is faster than epoll beyond noise; no different "
+                   "from epoll: poll; slower than epoll: uring");
     cells[3].verdict = VERDICT_SLOWER;
-    expect_summary("at 100       epoll serves best: every other is slower; slower: uring, poll");
+    expect_summary("at 100       epoll serves best: every other is slower; slower than epoll: "
+                   "uring, poll");
     cells[3].verdict = cells[0].verdict = VERDICT_FASTER;
     cells[3].driver_bound = cells[0].driver_bound = true;
     expect_summary(
         "at 100       uring serves best: 16.0 % less CPU per request than epoll (95 %: 15.2 to "
-        "16.8); also faster: poll");
+        "16.8); also faster than epoll: poll");
+}
+
+Test(report, the_summary_calls_level_what_the_best_does_not_beat_beyond_noise)
+{
+    cells[3].verdict = VERDICT_FASTER;
+    cells[3].rps_ratio = (struct interval){1.19, 1.17, 1.21};
+    expect_summary(
+        "at 100       uring serves best: 20.0 % more requests/s than epoll (95 %: 18.8 to "
+        "21.2); level with it: poll");
+    cells[3].rps_ratio = (struct interval){1.12, 1.11, 1.13};
+    expect_summary(
+        "at 100       uring serves best: 20.0 % more requests/s than epoll (95 %: 18.8 to "
+        "21.2); also faster than epoll: poll");
 }
 
 Test(report, without_a_verdict_there_is_no_summary)
