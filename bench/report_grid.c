@@ -275,11 +275,15 @@ static unsigned drop_rank_of(enum column column)
 {
     switch (column) {
     case COLUMN_P999:
-        return 3;
+        return 5;
     case COLUMN_RSS:
-        return 2;
+        return 4;
     case COLUMN_P50:
-        return 1;
+        return 3;
+    case COLUMN_P99:
+        return 2;
+    case COLUMN_CPU:
+        return GRID_DROP_LAST;
     default:
         return 0;
     }

@@ -10,6 +10,8 @@
 enum {
     GRID_COLUMNS_MAX = 12,
     GRID_TEXT_BYTES = 64,
+    GRID_DROP_LAST = 1,  /* drop_rank of the last column to be left out */
+    GRID_DROP_FIRST = 5, /* and of the first */
 };
 
 enum grid_row_kind {
@@ -32,8 +34,8 @@ struct grid {
     size_t column_count;
     char headers[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
     bool left[GRID_COLUMNS_MAX]; /* set left, not right */
-    unsigned
-        drop_rank[GRID_COLUMNS_MAX]; /* a narrow terminal leaves out the highest first; 0: stays */
+    /* A narrow terminal leaves out the highest first; 0: stays. */
+    unsigned drop_rank[GRID_COLUMNS_MAX];
     struct grid_row *rows;
     size_t row_count;
 };

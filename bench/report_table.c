@@ -65,7 +65,8 @@ static size_t total_width(const struct layout *layout)
 /* Leaves out what a narrow terminal can do without, until the rest fits. */
 static void fit(struct layout *layout, size_t columns)
 {
-    for (unsigned rank = 3; rank > 0 && columns > 0 && total_width(layout) > columns; rank--) {
+    for (unsigned rank = GRID_DROP_FIRST;
+         rank >= GRID_DROP_LAST && columns > 0 && total_width(layout) > columns; rank--) {
         for (size_t i = 0; i < layout->grid->column_count; i++) {
             if (layout->grid->drop_rank[i] == rank)
                 layout->shown[i] = false;

@@ -298,8 +298,8 @@ static char *on_a_terminal(const char *no_color)
             setenv("NO_COLOR", no_color, 1);
         else
             unsetenv("NO_COLOR");
-        execl(WEIR_BENCH, WEIR_BENCH, "compare", "--engines", "a,b", GOOD("a"), GOOD("b"), QUICK,
-              (char *)NULL);
+        execl(WEIR_BENCH, WEIR_BENCH, "compare", "--engines", "alpha,beta", GOOD("alpha"),
+              GOOD("beta"), QUICK, (char *)NULL);
         _exit(127);
     }
     for (ssize_t got; (got = read(terminal, text + used, sizeof text - 1 - used)) > 0;)
@@ -320,6 +320,9 @@ Test(compare, a_terminal_sees_progress_and_colours_and_a_table_that_fits)
     cr_assert_not_null(strstr(text, "\033[1mconns\033[0m"), "%s", text);
     cr_assert_null(strstr(text, "p99.9 us"), "80 columns have no room for it");
     cr_assert_not_null(strstr(text, "verdict"));
+    const char *rule = strstr(text, "\n-----");
+    cr_assert_not_null(rule);
+    cr_assert_leq(strspn(rule + 1, "-"), 80);
 }
 
 Test(compare, no_color_keeps_the_progress_and_drops_the_colours)
