@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static bool is_capable_terminal(FILE *out)
@@ -50,14 +51,20 @@ void weir__progress_say(struct progress *progress, const char *format, ...)
 void weir__progress_show(struct progress *progress, const char *format, ...)
 {
     uint64_t now_ns = weir__clock_ns();
+    struct winsize size = {0};
+    char text[256];
     va_list args;
 
     if (!progress->redraws || (progress->drawn && now_ns - progress->drawn_ns < NS_PER_S / 10))
         return;
-    fputs("\r\033[K", progress->out);
     va_start(args, format);
-    vfprintf(progress->out, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    /* A line that wraps could not be taken back. */
+    if (ioctl(fileno(progress->out), TIOCGWINSZ, &size) == 0 && size.ws_col > 1 &&
+        size.ws_col < sizeof text)
+        text[size.ws_col - 1] = '\0';
+    fprintf(progress->out, "\r\033[K%s", text);
     fflush(progress->out);
     progress->drawn = true;
     progress->drawn_ns = now_ns;

@@ -280,11 +280,11 @@ Test(compare, piped_output_has_plain_lines_and_no_escapes)
     expect_err("4 connections: 8 rounds done\n");
 }
 
-/* Runs compare on a terminal of 80 columns and returns all it showed. */
-static char *on_a_terminal(const char *no_color)
+/* Runs compare on a terminal of so many columns and returns all it showed. */
+static char *on_a_terminal(unsigned short columns, const char *no_color)
 {
     static char text[1 << 20];
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    struct winsize size = {.ws_row = 24, .ws_col = columns};
     size_t used = 0;
     int terminal;
     int status;
@@ -313,7 +313,7 @@ static char *on_a_terminal(const char *no_color)
 
 Test(compare, a_terminal_sees_progress_and_colours_and_a_table_that_fits)
 {
-    char *text = on_a_terminal(NULL);
+    char *text = on_a_terminal(80, NULL);
 
     cr_assert_not_null(strstr(text, "\r\033[K[1/1] 4 connections"), "%s", text);
     cr_assert_not_null(strstr(text, "left"));
@@ -325,9 +325,22 @@ Test(compare, a_terminal_sees_progress_and_colours_and_a_table_that_fits)
     cr_assert_leq(strspn(rule + 1, "-"), 80);
 }
 
+Test(compare, a_narrow_terminal_never_wraps_the_line_of_progress)
+{
+    static const char begins[] = "\r\033[K[1/1]";
+    char *text = on_a_terminal(30, NULL);
+    unsigned lines = 0;
+
+    for (const char *at = text; (at = strstr(at, begins)) != NULL; lines++) {
+        at += strlen("\r\033[K");
+        cr_assert_lt(strcspn(at, "\r\n"), 30, "%s", text);
+    }
+    cr_assert_gt(lines, 0);
+}
+
 Test(compare, no_color_keeps_the_progress_and_drops_the_colours)
 {
-    char *text = on_a_terminal("1");
+    char *text = on_a_terminal(80, "1");
 
     cr_assert_not_null(strstr(text, "\r\033[K[1/1] 4 connections"), "%s", text);
     cr_assert_null(strstr(text, "\033[1m"), "%s", text);
