@@ -64,6 +64,19 @@ static bool same_text(const json_t *run, const char *key, const char *wanted, ch
     return false;
 }
 
+/* Null, and what an older document lacks, are 0. */
+static bool same_number(const json_t *run, const char *key, unsigned wanted, char *error,
+                        size_t error_bytes)
+{
+    json_int_t number = json_integer_value(json_object_get(run, key));
+
+    if (number == (json_int_t)wanted)
+        return true;
+    snprintf(error, error_bytes, "its %s is %lld, this run's is %u", key, (long long)number,
+             wanted);
+    return false;
+}
+
 /* True where the baseline measured what `plan` is going to measure. */
 static bool comparable(const json_t *document, const struct report *plan, char *error,
                        size_t error_bytes)
@@ -77,12 +90,9 @@ static bool comparable(const json_t *document, const struct report *plan, char *
     if (!same_text(run, "workload", plan->workload, error, error_bytes) ||
         !same_text(run, "shape", plan->shape, error, error_bytes))
         return false;
-    json_int_t size = json_integer_value(json_object_get(run, "size"));
-    if (size != (json_int_t)plan->size) {
-        snprintf(error, error_bytes, "its size is %lld, this run's is %u", (long long)size,
-                 plan->size);
+    if (!same_number(run, "size", plan->size, error, error_bytes) ||
+        !same_number(run, "burst_requests", plan->burst_requests, error, error_bytes))
         return false;
-    }
     for (size_t i = 0; i < plan->cell_count; i++) {
         if (find_cell(document, &plan->cells[i]) != NULL)
             return true;
@@ -181,9 +191,18 @@ static bool judge(const struct report_cell *cell, const json_t *old,
 unsigned weir__baseline_compare(const struct report *report, const json_t *baseline,
                                 const struct baseline_rule *rule, FILE *out)
 {
+    const char *reference =
+        json_string_value(json_object_get(json_object_get(baseline, "run"), "reference"));
     unsigned regressions = 0;
 
     fprintf(out, "\nAgainst the baseline:\n");
+    if (rule->by_ratio && (reference == NULL || report->reference == NULL ||
+                           strcmp(reference, report->reference) != 0)) {
+        fprintf(out, "  not judged: its ratios are over %s, this run's over %s\n",
+                reference ? reference : "nothing",
+                report->reference ? report->reference : "nothing");
+        return 0;
+    }
     for (size_t i = 0; i < report->cell_count; i++) {
         const json_t *old = find_cell(baseline, &report->cells[i]);
         if (old != NULL)

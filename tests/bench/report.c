@@ -396,6 +396,24 @@ Test(report, only_what_is_slower_by_more_and_beyond_the_interval_regresses)
     cr_assert_eq(against(1.2, 5, true), 0, "the ratio over the reference is as it was");
 }
 
+Test(report, ratios_over_another_reference_are_not_judged)
+{
+    struct baseline_rule rule = {5, true};
+    json_t *baseline = weir__report_json(&report);
+    char *text = NULL;
+    size_t bytes = 0;
+
+    cells[0].rps_ratio = (struct interval){0.5, 0.49, 0.51};
+    FILE *out = open_memstream(&text, &bytes);
+    cr_assert_eq(weir__baseline_compare(&report, baseline, &rule, out), 1);
+    report.reference = "poll";
+    cr_assert_eq(weir__baseline_compare(&report, baseline, &rule, out), 0);
+    fclose(out);
+    cr_assert_not_null(strstr(text, "not judged: its ratios are over epoll, this run's over poll"));
+    free(text);
+    json_decref(baseline);
+}
+
 Test(report, a_driver_bound_cell_is_held_by_its_cpu)
 {
     cells[0].driver_bound = true;
@@ -426,6 +444,9 @@ Test(report, a_baseline_that_says_nothing_about_this_run_is_refused)
     expect_refused("{\"cells\": [], \"run\": {\"workload\": \"echo\", \"shape\": \"closed\", "
                    "\"size\": 5}}",
                    "size");
+    expect_refused("{\"cells\": [], \"run\": {\"workload\": \"echo\", \"shape\": \"closed\", "
+                   "\"size\": 100, \"burst_requests\": 5}}",
+                   "its burst_requests is 5, this run's is 0");
     expect_refused("{\"cells\": [], \"run\": {\"workload\": \"echo\", \"shape\": \"closed\", "
                    "\"size\": 100}}",
                    "none of this run's cells");
