@@ -66,5 +66,11 @@ bench_main() {
         exit 0
     fi
     locked bench_build || exit $?
+    if [ -n "$bench_help" ]; then
+        bench_status=0
+        "$bench_binary" "$bench_name" "$@" || bench_status=$?
+        printf '\n%s\n' "bench/$bench_name also takes --no-install: install no packages, refuse instead."
+        exit "$bench_status"
+    fi
     exec "$bench_binary" "$bench_name" "$@"
 }
