@@ -92,8 +92,11 @@ static void print_limit(const struct limit *limit, bool colour)
                : limit->verdict == LIMIT_WARN ? "\033[33m"
                                               : "\033[1;31m";
     format_have(limit, have, sizeof have);
-    printf("%-34s %16s %16" PRIu64 "  %s%-8s%s %s\n", limit->name, have, limit->need, ansi,
-           verdict_name(limit->verdict), ansi[0] != '\0' ? "\033[0m" : "", limit->cure);
+    printf("%-34s %16s %16" PRIu64 "  %s%s%s", limit->name, have, limit->need, ansi,
+           verdict_name(limit->verdict), ansi[0] != '\0' ? "\033[0m" : "");
+    if (limit->cure[0] != '\0')
+        printf("%*s%s", 9 - (int)strlen(verdict_name(limit->verdict)), "", limit->cure);
+    putchar('\n');
 }
 
 int weir_bench_doctor(int argc, char **argv)
@@ -107,6 +110,7 @@ int weir_bench_doctor(int argc, char **argv)
     struct reading reading = {.conns = CONNS_DEFAULT, .servers = SERVERS_DEFAULT};
     struct limit list[WEIR__LIMITS_MAX];
     size_t missing = 0;
+    size_t slow = 0;
 
     weir__cli_parse(&argp, argc, argv, &reading);
     struct limits_need need = {
@@ -122,8 +126,11 @@ int weir_bench_doctor(int argc, char **argv)
     for (size_t i = 0; i < count; i++) {
         print_limit(&list[i], weir__colour_wanted(stdout));
         missing += list[i].verdict == LIMIT_MISSING;
+        slow += list[i].verdict == LIMIT_WARN;
     }
-    printf("%s for %" PRIu64 " connections to each of %" PRIu64 " servers\n",
-           missing > 0 ? "Not enough" : "Enough", reading.conns, reading.servers);
+    printf("%s for %" PRIu64 " connections to each of %" PRIu64 " server%s%s\n",
+           missing > 0 ? "Not enough" : "Enough", reading.conns, reading.servers,
+           reading.servers == 1 ? "" : "s",
+           slow > 0 ? "; what is called slow works, but slower" : "");
     return missing > 0 ? EXIT_FAILED : EXIT_DONE;
 }

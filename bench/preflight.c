@@ -203,11 +203,11 @@ static void check_tcp_mem(struct check *check)
 {
     uint64_t mem[3], need = check->need->driver_conns + check->need->server_conns;
     if (read_numbers(check, "sys/net/ipv4/tcp_mem", mem, 3) < 3) {
-        add_unknown(check, "net.ipv4.tcp_mem", need);
+        add_unknown(check, "net.ipv4.tcp_mem (pages)", need);
         return;
     }
-    add(check, "net.ipv4.tcp_mem", mem[1], need, LIMIT_WARN,
-        "sysctl net.ipv4.tcp_mem='%llu %llu %llu' (pages), if all connections are to be active",
+    add(check, "net.ipv4.tcp_mem (pages)", mem[1], need, LIMIT_WARN,
+        "sysctl net.ipv4.tcp_mem='%llu %llu %llu' if all connections are to be active",
         (unsigned long long)need, (unsigned long long)need, (unsigned long long)(2 * need));
 }
 
@@ -217,9 +217,9 @@ static void check_memory(struct check *check)
     uint64_t need = ends * (CONN_PAIR_BYTES / 2);
     uint64_t have = read_meminfo(check, "MemAvailable:");
     if (have == UINT64_MAX)
-        add_unknown(check, "memory", need);
+        add_unknown(check, "memory (bytes)", need);
     else
-        add(check, "memory", have, need, LIMIT_MISSING,
+        add(check, "memory (bytes)", have, need, LIMIT_MISSING,
             "%llu MiB for the kernel's side of the connections: free some, or fewer --conns",
             (unsigned long long)(need >> 20));
 }

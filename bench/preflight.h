@@ -20,7 +20,7 @@ enum limit_verdict {
 };
 
 struct limit {
-    const char *name; /* "RLIMIT_NOFILE", "net.core.somaxconn", ...; static */
+    const char *name; /* "RLIMIT_NOFILE (driver)", "net.core.somaxconn", ...; static */
     uint64_t have;    /* meaningless if LIMIT_UNKNOWN; UINT64_MAX: unlimited */
     uint64_t need;
     enum limit_verdict verdict;
@@ -59,8 +59,8 @@ size_t weir__limits_check_at(const char *proc, const struct limits_need *need,
 
 /*
  * The pre-flight: 0 if nothing is LIMIT_MISSING. Otherwise -ERANGE, and `text` says in one line
- * what is needed, what there is, and the cure: "20000 descriptors, 40064 needed for --conns 40000
- * (RLIMIT_NOFILE): ulimit -n 40064, or fewer --conns".
+ * what is needed, what there is, and the cure: "RLIMIT_NOFILE (driver): need 40064, have 20000:
+ * ulimit -Hn 40064 (...), or fewer --conns".
  */
 int weir__limits_require(const struct limits_need *need, char *text, size_t capacity);
 

@@ -188,10 +188,10 @@ Test(limits, foresee_the_kernel_memory_of_connections)
 {
     write_file("meminfo", "MemAvailable: 4096 kB\n");
     check(&thousand);
-    expect_line("memory", LIMIT_MISSING, 4096 * 1024, 9728000, "9 MiB");
+    expect_line("memory (bytes)", LIMIT_MISSING, 4096 * 1024, 9728000, "9 MiB");
     write_file("sys/net/ipv4/tcp_mem", "100\t200\t400\n");
     check(&thousand);
-    expect_line("net.ipv4.tcp_mem", LIMIT_WARN, 200, 2000, "'2000 2000 4000'");
+    expect_line("net.ipv4.tcp_mem (pages)", LIMIT_WARN, 200, 2000, "'2000 2000 4000'");
 }
 
 Test(limits, call_unknown_what_cannot_be_read)
@@ -200,7 +200,7 @@ Test(limits, call_unknown_what_cannot_be_read)
     check(&thousand);
     cr_expect_eq(find("net.core.somaxconn")->verdict, LIMIT_UNKNOWN);
     cr_expect_eq(find("fs.file-max")->verdict, LIMIT_UNKNOWN);
-    cr_expect_eq(find("memory")->verdict, LIMIT_UNKNOWN);
+    cr_expect_eq(find("memory (bytes)")->verdict, LIMIT_UNKNOWN);
     setup();
 }
 
