@@ -119,7 +119,7 @@ static void linger(struct weir_conn *conn)
     conn->budget = 0;
     loop->lingering++;
     if (!weir__timer_armed(&loop->linger_timer))
-        weir__timer_arm(&loop->wheel, &loop->linger_timer, loop->now_ns + LINGER_NS);
+        weir__timer_arm(&loop->wheel, &loop->linger_timer, weir_now_ns() + LINGER_NS);
 }
 
 void weir__conn_close_step(struct weir_conn *conn)
@@ -173,7 +173,7 @@ void weir__conns_linger(struct weir_loop *loop, bool all)
         weir__conn_close_step(conn);
     }
     if (loop->lingering && !weir__timer_armed(&loop->linger_timer))
-        weir__timer_arm(&loop->wheel, &loop->linger_timer, loop->now_ns + LINGER_NS);
+        weir__timer_arm(&loop->wheel, &loop->linger_timer, weir_now_ns() + LINGER_NS);
 }
 
 /* Connections of weir_connect() that no task is left to close. */

@@ -26,7 +26,7 @@ static void pause_accept(struct weir_listener *listener)
     listener->paused = true;
     loop->stats.accept_pauses++;
     if (!weir__timer_armed(&loop->accept_timer))
-        weir__timer_arm(&loop->wheel, &loop->accept_timer, loop->now_ns + PAUSE_NS);
+        weir__timer_arm(&loop->wheel, &loop->accept_timer, weir_now_ns() + PAUSE_NS);
     if (listener->accept.state == WEIR__OP_HELD)
         weir__cancel(loop, &listener->accept);
 }

@@ -21,6 +21,15 @@ uint64_t weir_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* Some milliseconds old, for a third of the price: where no timer waits, nothing needs better. */
+static uint64_t coarse_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* ---- ops ------------------------------------------------------------------------------------- */
 
 static int submit_once(struct weir_loop *loop, struct weir__op *op)
@@ -301,6 +310,8 @@ static void loop_deinit(struct weir_loop *loop)
         loop->ops->close(loop->engine);
     weir__helpers_deinit(&loop->helpers);
     weir__listeners_free(loop);
+    if (loop->runner)
+        weir_coro_free(loop->runner->coro);
     weir__slab_deinit(&loop->conn_slab);
     weir__slab_deinit(&loop->task_slab);
     weir_coro_pool_free(loop->coros);
@@ -364,7 +375,7 @@ static uint64_t wait_deadline(struct weir_loop *loop)
 
     if (has_work(loop))
         return 0;
-    uint64_t timer_ns = weir__wheel_next_ns(&loop->wheel);
+    uint64_t timer_ns = loop->wheel.armed ? weir__wheel_next_ns(&loop->wheel) : WEIR_FOREVER;
     uint64_t deadline_ns = timer_ns < trim_ns ? timer_ns : trim_ns;
     /* From here a post wakes us; what was posted before is seen below (both sides sequentially
      * consistent). */
@@ -377,9 +388,11 @@ static uint64_t wait_deadline(struct weir_loop *loop)
 
 static void begin_stop(struct weir_loop *loop)
 {
+    uint64_t now_ns = weir_now_ns();
+
     loop->stopping = true;
-    if (loop->drain_ns < WEIR_FOREVER - loop->now_ns)
-        weir__timer_arm(&loop->wheel, &loop->stop_timer, loop->now_ns + loop->drain_ns);
+    if (loop->drain_ns < WEIR_FOREVER - now_ns)
+        weir__timer_arm(&loop->wheel, &loop->stop_timer, now_ns + loop->drain_ns);
     weir__listeners_stop(loop);
     for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab); i++) {
         struct weir_conn *conn = weir__conn_at(loop, i);
@@ -396,10 +409,13 @@ static int turn(struct weir_loop *loop)
         begin_stop(loop);
     run_tasks(loop);
     weir__conns_run(loop);
-    weir__refused_retry(loop);
+    if (loop->refused_by_engine.head || loop->refused_by_helpers.head)
+        weir__refused_retry(loop);
     weir__conns_flush(loop);
-    weir__conns_feed(loop);
-    weir__bufs_feed(loop);
+    if (loop->starved.head)
+        weir__conns_feed(loop);
+    if (loop->buf_waiters)
+        weir__bufs_feed(loop);
     if (loop->stopping && loop->owned && !loop->task_count)
         weir__conns_close_orphans(loop);
     if (!loop->open_listeners && !loop->conn_count && !loop->task_count)
@@ -410,7 +426,7 @@ static int turn(struct weir_loop *loop)
     if (res < 0)
         return res;
     weir__helpers_reap(&loop->helpers);
-    loop->now_ns = weir_now_ns();
+    loop->now_ns = loop->wheel.armed ? weir_now_ns() : coarse_now_ns();
     if (loop->wheel.armed)
         weir__wheel_advance(&loop->wheel, loop->now_ns);
     return 1;

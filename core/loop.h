@@ -69,7 +69,8 @@ static inline int weir__task_check(const struct weir_task *task)
 /* A detached task, not yet runnable; NULL when out of stacks or memory. */
 struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void *argument,
                                  const char *name, const char *place);
-void weir__task_resume(struct weir_task *task);
+/* Whether it ended, and is gone. */
+bool weir__task_resume(struct weir_task *task);
 void weir__tasks_cancel(struct weir_loop *loop);
 /* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the
  * deadline. */
@@ -193,7 +194,8 @@ struct weir_loop {
 
     struct weir_task *task; /* running now */
     struct weir_task *run_head, *run_tail;
-    struct weir_task *tasks; /* newest of all */
+    struct weir_task *tasks;  /* newest of all */
+    struct weir_task *runner; /* of bursts, between two turns; not in task_count */
     struct weir_task *buf_waiters, *buf_waiters_tail;
     struct weir__slab task_slab;
     uint32_t task_count;
@@ -217,7 +219,7 @@ struct weir_loop {
     struct weir__timer accept_timer;
 
     struct weir__wheel wheel;
-    uint64_t now_ns;
+    uint64_t now_ns; /* when the last wait ended; coarse where no timer was armed */
 
     _Atomic(struct weir_post *) posts;
     atomic_bool sleeping, stop_asked;

@@ -15,6 +15,9 @@
 #include <stdint.h>
 #include <stddef.h>
 
+#define weir__likely(x)   __builtin_expect(!!(x), 1)
+#define weir__unlikely(x) __builtin_expect(!!(x), 0)
+
 struct weir__buf;
 struct weir__op;
 

@@ -3,7 +3,8 @@
  * takes them one by one. Here is also what runs handlers: a coroutine of their own
  * (per=connection), or the burst runner, one coroutine that serves all ready connections of a turn,
  * one after another, without a switch between them. If a handler waits, it keeps the runner's
- * coroutine and the next connection gets a new one.
+ * coroutine and the next connection gets a new one; a runner that never waited stays for the next
+ * turn.
  */
 #include "core/loop.h"
 
@@ -188,6 +189,14 @@ void weir__conn_drop_received(struct weir_conn *conn)
 
 /* ---- taking from it -------------------------------------------------------------------------- */
 
+/* Not at once when it had been stopped for having enough: half of it first. */
+static __attribute__((noinline)) uint32_t armed_again(struct weir_conn *conn, uint32_t bytes)
+{
+    if (conn->rx_bufs <= conn->loop->rx_bufs_max / 2)
+        arm(conn);
+    return bytes;
+}
+
 static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
 {
     struct weir_loop *loop = conn->loop;
@@ -199,9 +208,8 @@ static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
     conn->rx_bufs--;
     conn->budget--;
     *out = (struct weir_buf){.data = buf->data, .len = buf->len, .id = buf->index};
-    /* Not at once when it had been stopped for having enough: half of it first. */
-    if (conn->rx.state == WEIR__OP_IDLE && conn->rx_bufs <= loop->rx_bufs_max / 2)
-        arm(conn);
+    if (weir__unlikely(conn->rx.state == WEIR__OP_IDLE))
+        return armed_again(conn, buf->len);
     return buf->len;
 }
 
@@ -241,7 +249,11 @@ static int wait_for_input(struct weir_conn *conn, struct weir_task *task, uint64
     return res;
 }
 
-static int receive(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns, bool may_end)
+/* What weir_recv() leaves to receive(). */
+enum { UNUSUAL = CONN_EOF | CONN_ENDED | CONN_CLOSING | CONN_RECEIVING };
+
+static __attribute__((noinline)) int receive(struct weir_conn *conn, struct weir_buf *buf,
+                                             uint64_t deadline_ns, bool may_end)
 {
     struct weir_loop *loop = conn->loop;
     struct weir_task *task = loop->task;
@@ -278,8 +290,17 @@ static int receive(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadli
 
 int weir_recv(struct weir_conn *conn, struct weir_buf *buf)
 {
-    bool may_end = conn->loop->per_burst && !(conn->flags & CONN_OWNED);
+    struct weir_loop *loop = conn->loop;
+    bool may_end = loop->per_burst && !(conn->flags & CONN_OWNED);
 
+    /* The two answers that a request gets, its bytes and then "no more now"; receive() says the
+     * same, slower. */
+    if (!buf->id && loop->task && !(conn->flags & UNUSUAL)) {
+        if (conn->rx_head && conn->budget > 0 && !loop->cut)
+            return (int)pop_received(conn, buf);
+        if (!conn->rx_head && may_end && !conn->error && !loop->task->cancelled && !loop->stopping)
+            return -EAGAIN;
+    }
     return receive(conn, buf, WEIR_FOREVER, may_end);
 }
 
@@ -315,22 +336,33 @@ static void connection_main(void *argument)
     run_handler(argument);
 }
 
+static void serve_next(struct weir_loop *loop)
+{
+    struct weir_conn *conn = queue_pop(loop, &loop->ready, offsetof(struct weir_conn, next_ready));
+
+    loop->ready_budget--;
+    conn->flags &= (uint16_t)~CONN_READY;
+    if (conn->flags & CONN_CLOSING) {
+        weir__conn_close_step(conn);
+    } else {
+        loop->stats.bursts++;
+        run_handler(conn);
+    }
+}
+
+/* A runner whose handlers never waited stays for the next turn. */
 static void burst_main(void *argument)
 {
     struct weir_loop *loop = argument;
     struct weir_task *task = loop->task;
 
-    while (!task->moved && loop->ready_budget > 0) {
-        struct weir_conn *conn =
-            queue_pop(loop, &loop->ready, offsetof(struct weir_conn, next_ready));
-        loop->ready_budget--;
-        conn->flags &= (uint16_t)~CONN_READY;
-        if (conn->flags & CONN_CLOSING) {
-            weir__conn_close_step(conn);
-            continue;
-        }
-        loop->stats.bursts++;
-        run_handler(conn);
+    for (;;) {
+        do
+            serve_next(loop);
+        while (loop->ready_budget > 0 && !task->moved && !task->cancelled);
+        if (task->moved || task->cancelled)
+            return;
+        weir_coro_yield(NULL);
     }
 }
 
@@ -340,17 +372,23 @@ void weir__conns_run(struct weir_loop *loop)
 {
     loop->ready_budget = loop->ready.count;
     while (loop->ready_budget > 0) {
-        uint32_t before = loop->ready_budget;
-        struct weir_task *runner = weir__task_new(loop, burst_main, loop, "burst", "weir");
+        struct weir_task *runner = loop->runner;
+        if (runner)
+            loop->task_count++;
+        else
+            runner = weir__task_new(loop, burst_main, loop, "burst", "weir");
         if (!runner) {
             /* They stay ready. A task that ends gives a stack back just before we come here again;
              * where it was memory that lacked, nobody tells when there is more. */
             if (!weir__timer_armed(&loop->stacks_timer))
-                weir__timer_arm(&loop->wheel, &loop->stacks_timer, loop->now_ns + STACKS_NS);
+                weir__timer_arm(&loop->wheel, &loop->stacks_timer, weir_now_ns() + STACKS_NS);
             return;
         }
-        weir__task_resume(runner);
-        assert(loop->ready_budget < before);
+        loop->runner = NULL;
+        if (!weir__task_resume(runner) && !runner->moved) {
+            loop->runner = runner;
+            loop->task_count--; /* it is nobody's work */
+        }
     }
 }
 

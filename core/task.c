@@ -127,7 +127,7 @@ static void task_ended(struct weir_task *task)
         task_free(task);
 }
 
-void weir__task_resume(struct weir_task *task)
+bool weir__task_resume(struct weir_task *task)
 {
     struct weir_loop *loop = task->loop;
     struct weir_task *before = loop->task;
@@ -136,8 +136,10 @@ void weir__task_resume(struct weir_task *task)
     loop->stats.resumes++;
     weir_coro_resume(task->coro, NULL);
     loop->task = before;
-    if (task->done)
-        task_ended(task);
+    if (!task->done)
+        return false;
+    task_ended(task);
+    return true;
 }
 
 struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void *argument,

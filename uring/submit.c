@@ -176,13 +176,26 @@ static unsigned events_of(const struct weir__op *op)
     return input ? POLLIN : POLLOUT;
 }
 
+static struct io_uring_sqe *next_sqe(struct weir__uring *uring)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    if (weir__unlikely(sq->sqe_tail - io_uring_smp_load_acquire(sq->khead) >= sq->ring_entries))
+        return NULL;
+    return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
+}
+
+static __attribute__((noinline)) struct io_uring_sqe *sqe_after_flush(struct weir__uring *uring)
+{
+    uring->more_counters.early_flushes++;
+    weir__uring_flush(uring);
+    return next_sqe(uring);
+}
+
 struct io_uring_sqe *weir__uring_get_sqe(struct weir__uring *uring)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
-    if (!sqe) {
-        uring->more_counters.early_flushes++;
-        weir__uring_flush(uring);
-        sqe = io_uring_get_sqe(&uring->ring);
+    struct io_uring_sqe *sqe = next_sqe(uring);
+    if (weir__unlikely(!sqe)) {
+        sqe = sqe_after_flush(uring);
         if (!sqe)
             return NULL;
     }
