@@ -69,7 +69,8 @@ bench_main() {
     if [ -n "$bench_help" ]; then
         bench_status=0
         "$bench_binary" "$bench_name" "$@" || bench_status=$?
-        printf '\n%s\n' "bench/$bench_name also takes --no-install: install no packages, refuse instead."
+        printf '\nbench/%s itself takes --no-install: to refuse instead of installing packages.\n' \
+            "$bench_name"
         exit "$bench_status"
     fi
     exec "$bench_binary" "$bench_name" "$@"
