@@ -176,9 +176,10 @@ Test(load, knows_no_cpu_of_a_process_that_did_nothing)
     pid_t idle = fork();
     if (idle == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        pause();
+        raise(SIGSTOP); /* from here on it uses no CPU */
         _exit(0);
     }
+    cr_assert_eq(waitpid(idle, NULL, WUNTRACED), idle);
     snprintf(other, sizeof(other), "%d", idle);
     start_server(100);
     cr_assert_eq(LOAD("--connect", address, "--conns", "2", "--seconds", "0.3", "--slice", "0.03",
