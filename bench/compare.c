@@ -208,6 +208,7 @@ static int start_driver(struct compare *compare)
     struct driver_options options = {
         .cpus = &compare->options->driver_cpus,
         .threads = compare->options->driver_threads,
+        .interrupted = &weir__compare_interrupted,
     };
     int result = weir__driver_new(&compare->driver, &options);
 

@@ -13,8 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STOP_TIMEOUT_S 10
-#define LISTEN_ADDRESS "127.0.0.1:0"
+#define STOP_TIMEOUT_S     10
+#define STOP_INTERRUPTED_S 2 /* someone waits for the prompt */
+#define LISTEN_ADDRESS     "127.0.0.1:0"
 
 void weir__contender_fail(struct contender *contender, const char *format, ...)
 {
@@ -183,7 +184,8 @@ int weir__group_start_servers(struct group *group)
 
 void weir__group_stop_servers(struct group *group)
 {
-    uint64_t deadline_ns = weir__clock_ns() + STOP_TIMEOUT_S * NS_PER_S;
+    uint64_t patience_s = weir__compare_interrupted ? STOP_INTERRUPTED_S : STOP_TIMEOUT_S;
+    uint64_t deadline_ns = weir__clock_ns() + patience_s * NS_PER_S;
 
     for (size_t i = 0; i < group->count; i++)
         weir__server_terminate(&group->contenders[i].server);

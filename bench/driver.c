@@ -23,6 +23,8 @@
 #define CONTROL_FD 3
 /* How much longer than a call can take the driver may be silent before it counts as stuck. */
 #define STUCK_NS 30000000000u
+/* And how long it may take to end what it does once the user wants to stop. */
+#define INTERRUPTED_MS 1000u
 
 /* What driver.h calls the defaults, and what bounds the calls on a target. */
 struct target_bounds {
@@ -33,6 +35,7 @@ struct target_bounds {
 struct driver {
     pid_t pid; /* 0: it has been waited for */
     int control;
+    const volatile sig_atomic_t *interrupted; /* NULL: none */
     char error[WEIR__DRIVER_TEXT_BYTES];
     struct target_bounds bounds[WEIR__DRIVER_TARGETS_MAX];
     struct drive_request request;
@@ -119,12 +122,19 @@ static int driver_died(struct driver *driver)
     return -EPIPE;
 }
 
+static bool is_interrupted(const struct driver *driver)
+{
+    return driver->interrupted != NULL && *driver->interrupted;
+}
+
 /* Waits for the reply, or the end of the driver. */
 static int await_reply(struct driver *driver, uint64_t bound_ns)
 {
     uint64_t left_ms = (bound_ns + STUCK_NS) / 1000000 + 1;
     struct pollfd fd = {.fd = driver->control, .events = POLLIN};
     while (left_ms > 0) {
+        if (is_interrupted(driver) && left_ms > INTERRUPTED_MS)
+            left_ms = INTERRUPTED_MS;
         uint64_t step_ms = left_ms < 1000 ? left_ms : 1000;
         int n = poll(&fd, 1, (int)step_ms);
         if (n > 0)
@@ -135,7 +145,8 @@ static int await_reply(struct driver *driver, uint64_t bound_ns)
     }
     kill(driver->pid, SIGKILL);
     driver_died(driver);
-    snprintf(driver->error, sizeof(driver->error), "the load driver was stuck, and was killed");
+    snprintf(driver->error, sizeof(driver->error), "the load driver was %s, and was killed",
+             is_interrupted(driver) ? "interrupted" : "stuck");
     return -EPIPE;
 }
 
@@ -173,6 +184,7 @@ int weir__driver_new(struct driver **out, const struct driver_options *options)
     if (!driver)
         return -ENOMEM;
     driver->control = -1;
+    driver->interrupted = options->interrupted;
     int rc = spawn(driver, options->no_exec);
     if (rc < 0) {
         snprintf(driver->error, sizeof(driver->error), "starting the load driver: %s",

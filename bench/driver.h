@@ -28,6 +28,7 @@
 #define WEIR_BENCH_DRIVER_H
 
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -60,6 +61,9 @@ struct driver_options {
     /* Driving threads; 0: one for each of `cpus`, or 1 without. Each takes a share of every
      * target's connections and, where there are as many cpus, a cpu of its own. */
     unsigned threads;
+    /* Set by the caller's signal handler: the call under way then waits a second at most, and ends
+     * the driver (-EPIPE). NULL: nothing interrupts. */
+    const volatile sig_atomic_t *interrupted;
     bool no_exec; /* stay in this image after fork: for tests, which are not weir-bench */
 };
 

@@ -81,6 +81,7 @@ static int start_driver(struct load *load)
     const struct driver_options driver_options = {
         .cpus = options->driver_pinned ? &options->driver_cpus : NULL,
         .threads = options->threads,
+        .interrupted = &interrupted,
     };
     int rc = weir__driver_new(&load->driver, &driver_options);
     if (rc < 0)
@@ -298,6 +299,8 @@ static int load_server(struct load *load)
     if (prepare_samples(load) < 0)
         return EXIT_FAILED;
     rc = open_target(load);
+    if (rc < 0 && interrupted)
+        return EXIT_INTERRUPTED;
     if (rc < 0)
         return rc == -EPIPE ? EXIT_FAILED : EXIT_NOTHING_RAN;
     load->rss_idle = load->options->burst ? NAN : server_memory(&load->options->target, "VmRSS");
@@ -313,10 +316,12 @@ static int load_server(struct load *load)
     if (load->errors > 0)
         fprintf(stderr, "weir-bench load: %s: %llu connections failed; the first: %s\n",
                 load->options->connect, (unsigned long long)load->errors, load->first_error);
-    if (ran < 0 || load->errors > 0 || reported < 0)
+    if (load->errors > 0 || reported < 0)
         return EXIT_FAILED;
     if (interrupted)
         return EXIT_INTERRUPTED;
+    if (ran < 0)
+        return EXIT_FAILED;
     return load->requests > 0 ? EXIT_DONE : EXIT_NOTHING_RAN;
 }
 

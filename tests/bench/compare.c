@@ -422,6 +422,14 @@ Test(compare, wrong_bytes_are_exit_1_and_the_first_difference_is_shown)
     json_decref(document);
 }
 
+Test(compare, bytes_that_nobody_asked_for_are_wrong_bytes)
+{
+    expect_exit(compare("--engines", "a,rude", GOOD("a"), "--server-command",
+                        "rude=" FAKE_SERVER " unasked", QUICK, NULL),
+                1);
+    expect_out("FAILED: wrong bytes came back: ");
+}
+
 Test(compare, a_reference_that_dies_leaves_the_others_without_a_failure_of_theirs)
 {
     expect_exit(compare("--engines", "mortal,a", "--server-command",
@@ -572,4 +580,19 @@ Test(compare, interrupted_it_prints_what_there_is_and_stops_its_servers)
     cr_assert_eq(fscanf(file, "%d", &pid), 1);
     fclose(file);
     cr_assert_lt(kill(pid, 0), 0, "its server is still there");
+}
+
+Test(compare, interrupted_in_a_long_slice_it_does_not_wait_for_its_end)
+{
+    char *argv[] = {
+        WEIR_BENCH, "compare", "--engines", "a",    "--server-command", "a=" FAKE_SERVER " good",
+        "--conns",  "4",       "--slice",   "3600", "--rounds",         "8",
+        NULL};
+
+    process_start(&process, argv);
+    process_expect(&process, true, "servers connected", SECONDS);
+    kill(process.pid, SIGINT);
+    process_wait(&process, SECONDS);
+    expect_exit(process.status, 130);
+    expect_out("INTERRUPTED");
 }
