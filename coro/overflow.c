@@ -104,7 +104,7 @@ static void pass_on(int signal, siginfo_t *info, void *context)
         before->sa_sigaction(signal, info, context);
     } else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN) {
         before->sa_handler(signal);
-    } else {
+    } else if (before->sa_handler == SIG_DFL || info->si_code > 0) { /* no fault can be ignored */
         /* Back to the instruction, which faults again, and now for good. */
         struct sigaction by_default = {.sa_handler = SIG_DFL};
         sigaction(signal, &by_default, NULL);

@@ -280,6 +280,35 @@ Test(overflow, a_signal_that_somebody_sent_kills_as_before)
     cr_expect_eq(d.signal, SIGBUS, "exit %d", d.exit_code);
 }
 
+static void be_sent_one_ignored(void *arg)
+{
+    signal(SIGBUS, SIG_IGN);
+    struct weir_coro_pool *pool;
+    weir_coro_pool_new(&pool, NULL);
+    kill(getpid(), SIGBUS);
+    _exit(7);
+}
+
+Test(overflow, a_signal_that_somebody_sent_is_ignored_as_before)
+{
+    struct death d = watch(be_sent_one_ignored, NULL);
+    cr_expect_eq(d.signal, 0);
+    cr_expect_eq(d.exit_code, 7);
+}
+
+static void ignored_fault(void *arg)
+{
+    signal(SIGSEGV, SIG_IGN);
+    struct plan plan = {WEIR_CORO_GUARD_AUTO, fault_in_the_first_page, NULL, 0};
+    run_plan(&plan);
+}
+
+Test(overflow, another_fault_kills_though_it_was_ignored)
+{
+    struct death d = watch(ignored_fault, NULL);
+    cr_expect_eq(d.signal, SIGSEGV);
+}
+
 /* --- the alternate stack ---------------------------------------------------------------------- */
 
 Test(overflow, a_thread_gets_an_alternate_stack_and_loses_it_with_its_last_pool)
