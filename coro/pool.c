@@ -251,10 +251,10 @@ static int fill_options(struct weir_coro_options *o, size_t page_bytes)
     if (o->stack_bytes < 2048 || o->stack_bytes > (size_t)1 << 30 || o->max_coros > 1 << 24)
         return -EINVAL;
     o->stack_bytes = round_up(o->stack_bytes, page_bytes);
+    size_t most = o->stack_bytes / 8 / WEIR__CACHE_LINE; /* the colours may take an eighth */
     if (o->colours == 0)
-        o->colours = 16;
-    /* The colours may take an eighth of a stack. */
-    return o->colours * WEIR__CACHE_LINE > o->stack_bytes / 8 ? -EINVAL : 0;
+        o->colours = most < 16 ? (unsigned)most : 16;
+    return o->colours > most ? -EINVAL : 0;
 }
 
 static int init_stacks(struct weir_coro_pool *pool, unsigned size)

@@ -64,16 +64,37 @@ static void storm(struct weir_coro_pool *pool, struct weir_coro **co, size_t n)
 Test(pool, numbers_out_of_range_are_refused)
 {
     static const struct weir_coro_options bad[] = {
-        {.stack_bytes = 100},     {.stack_bytes = (size_t)1 << 40},
-        {.max_coros = 1 << 25},   {.guard = (enum weir_coro_guard)9},
-        {.colours = 1000},        {.trim_window = 100000},
-        {.trim_percentile = 101}, {.trim_percentile = -1},
+        {.stack_bytes = 100},    {.stack_bytes = (size_t)1 << 40},
+        {.max_coros = 1 << 25},  {.guard = (enum weir_coro_guard)9},
+        {.colours = 1000},       {.colours = 1u << 26},
+        {.trim_window = 100000}, {.trim_percentile = 101},
+        {.trim_percentile = -1},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct weir_coro_pool *pool = NULL;
         cr_expect_eq(weir_coro_pool_new(&pool, &bad[i]), -EINVAL, "options %zu", i);
         cr_expect_null(pool);
     }
+}
+
+static void count_itself(void *arg)
+{
+    ++*(int *)arg;
+}
+
+Test(pool, the_smallest_stack_needs_no_other_option)
+{
+    enum { COROS = 20 }; /* of every colour */
+    struct weir_coro_pool *pool;
+    struct weir_coro *co[COROS];
+    int count = 0;
+    cr_assert_eq(weir_coro_pool_new(&pool, &(struct weir_coro_options){.stack_bytes = 2048}), 0);
+    for (int i = 0; i < COROS; i++)
+        cr_assert_eq(weir_coro_new(pool, &co[i], count_itself, &count), 0);
+    for (int i = 0; i < COROS; i++)
+        weir_coro_resume(co[i], NULL);
+    cr_expect_eq(count, COROS);
+    weir_coro_pool_free(pool);
 }
 
 Test(pool, more_than_max_coros_get_eagain_until_one_ends)

@@ -88,7 +88,7 @@ struct weir_coro_options {
     size_t guard_maps;          /* mappings all pools' mprotect guards may use together;
                                    half of what vm.max_map_count leaves */
     unsigned colours;           /* different stack tops, a cache line apart; 16, which takes up to
-                                   1 KiB of each stack; 1 for none */
+                                   1 KiB of each stack, or what an eighth of it holds; 1: none */
 
     /* Trim: how many idle stacks stay resident. See weir_coro_pool_tick. */
     bool trim_off;           /* keep every stack for ever */
