@@ -55,20 +55,25 @@ static struct {
     int fd, error, times;
 } refusals;
 
-/* Not a thread of the filter's in the one way that counts: it never makes the call. */
+/* The filter's listener, which itself never makes the call. A call interrupted meanwhile (by a
+ * signal, or by io_uring's own work) is gone, ENOENT, and comes again: it was not refused. */
 static void *refuse_some(void *unused)
 {
-    struct seccomp_notif call = {0};
-    while (ioctl(refusals.fd, SECCOMP_IOCTL_NOTIF_RECV, &call) == 0) {
+    for (;;) {
+        struct seccomp_notif call = {0};
+        if (ioctl(refusals.fd, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0) {
+            if (errno == EINTR || errno == ENOENT)
+                continue;
+            return unused;
+        }
         struct seccomp_notif_resp answer = {.id = call.id};
-        if (refusals.times-- > 0)
+        if (refusals.times > 0)
             answer.error = -refusals.error;
         else
             answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-        ioctl(refusals.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
-        memset(&call, 0, sizeof call); /* the kernel insists */
+        if (ioctl(refusals.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer) == 0)
+            refusals.times -= refusals.times > 0;
     }
-    return unused;
 }
 
 void seccomp_fail_times(long call, int error, int argument, uint32_t mask, int times)
