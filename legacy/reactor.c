@@ -425,6 +425,8 @@ int weir__reactor_wake(struct weir__engine *engine)
         rc = errno == EAGAIN ? 0 : -errno; /* EAGAIN: the counter is full, so it is readable */
         break;
     }
+    if (rc < 0)
+        atomic_store(&reactor->wake_pending, 0); /* nothing was written: the next one tries again */
     errno = saved;
     return rc;
 }

@@ -350,3 +350,18 @@ ENGINE_TEST(a_wake_may_come_from_a_signal_handler)
     cr_assert(eq(int, rig_wait(&rig), 0));
     rig_close(&rig);
 }
+
+ENGINE_TEST(a_wake_that_failed_says_so_and_the_next_one_tries_again)
+{
+    struct rig rig;
+    rig_open(&rig, engine_ops);
+    struct weir__reactor *reactor = (struct weir__reactor *)rig.engine;
+    int wake_fd = reactor->wake_fd;
+    reactor->wake_fd = -1;
+    cr_assert(eq(int, rig.ops->wake(rig.engine), -EBADF));
+    reactor->wake_fd = wake_fd;
+    cr_assert(eq(int, rig.ops->wake(rig.engine), 0));
+    cr_assert(eq(int, rig_wait(&rig), 0));
+    cr_assert(eq(u64, rig_counters(&rig).wakes, 1u));
+    rig_close(&rig);
+}
