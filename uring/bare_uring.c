@@ -24,8 +24,16 @@
 #include "uring/compat.h"
 #include "uring/uring.h"
 
-enum { SQ = 256, CQ = 4096, BUFS = 256, BUF_BYTES = 4096, CONNS_MOST = 1 << 20, NO_BUF = -1 };
-enum request { ACCEPT, RECV, SEND, CLOSE, STOP, CANCEL };
+enum {
+    SQ = 256,
+    CQ = 4096,
+    BUFS = 256,
+    BUF_BYTES = 4096,
+    CONNS_MOST = 1 << 20,
+    NO_BUF = -1,
+    ACCEPT_PAUSE_MS = 100
+};
+enum request { ACCEPT, ACCEPT_LATER, RECV, SEND, CLOSE, STOP, CANCEL };
 
 extern const struct weir_model weir__model_bare_uring;
 
@@ -67,6 +75,16 @@ static void accept_more(struct server *s)
     sqe->accept_flags = SOCK_CLOEXEC;
     sqe->ioprio = IORING_ACCEPT_MULTISHOT;
     s->accepting = 1;
+}
+
+/* Out of descriptors or memory: at once it would fail again, and for ever so. */
+static void accept_later(struct server *s)
+{
+    static const struct __kernel_timespec pause = {.tv_nsec = ACCEPT_PAUSE_MS * 1000000};
+    struct io_uring_sqe *sqe = request(s, ACCEPT_LATER, -1);
+    sqe->opcode = IORING_OP_TIMEOUT;
+    sqe->addr = (uint64_t)(uintptr_t)&pause;
+    sqe->len = 1;
 }
 
 static void receive(struct server *s, int fd)
@@ -120,8 +138,12 @@ static void fail(struct server *s, int fd)
 static void accepted(struct server *s, int fd, uint32_t flags)
 {
     s->accepting = (flags & IORING_CQE_F_MORE) != 0;
-    if (!s->accepting && !s->stopping)
-        accept_more(s);
+    if (!s->accepting && !s->stopping) {
+        if (fd >= 0 || fd == -ECONNABORTED)
+            accept_more(s);
+        else
+            accept_later(s);
+    }
     if (fd < 0) {
         s->stats->errors += fd != -ECANCELED;
         return;
@@ -200,6 +222,10 @@ static void finish(struct server *s, const struct io_uring_cqe *cqe)
     switch ((enum request)(cqe->user_data >> 32)) {
     case ACCEPT:
         accepted(s, cqe->res, cqe->flags);
+        break;
+    case ACCEPT_LATER:
+        if (!s->stopping)
+            accept_more(s);
         break;
     case RECV:
         received(s, fd, cqe->res, cqe->flags);
@@ -304,9 +330,20 @@ static int open_ring(struct server *s, char *why, size_t why_bytes, const char *
     return error;
 }
 
+/* Linux 5.19 has all but the multishot receive, which would fail once connections are there. */
+static int knows_multishot_recv(struct io_uring *ring)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+    int knows = probe && io_uring_opcode_supported(probe, WEIR__OP_SEND_ZC_OPCODE);
+    io_uring_free_probe(probe);
+    return knows;
+}
+
 static int open_bufs(struct server *s)
 {
     size_t ring_bytes = BUFS * sizeof(struct io_uring_buf);
+    if (!knows_multishot_recv(&s->ring))
+        return -EOPNOTSUPP;
     s->memory = mmap(NULL, ring_bytes + (size_t)BUFS * BUF_BYTES, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (s->memory == MAP_FAILED)
@@ -355,7 +392,8 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     s.conns = calloc(s.conns_count, sizeof *s.conns);
     error = s.conns ? open_bufs(&s) : -ENOMEM;
     if (error < 0) {
-        snprintf(why, why_bytes, "io_uring: buffer ring: %s; bare-uring needs Linux 6.0: use uring",
+        snprintf(why, why_bytes,
+                 "io_uring: multishot receive: %s; bare-uring needs Linux 6.0: use uring",
                  strerror(-error));
         io_uring_queue_exit(&s.ring);
         free(s.conns);

@@ -1,13 +1,17 @@
 /* The baseline serves honestly: every byte, every close, short of buffers and when told to stop.
  * Mirrors uring/bare_uring.c. */
 #include "harness.h"
+#include "seccomp.h"
 
 #include <weir/model.h>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 extern const struct weir_model weir__model_bare_uring;
 
@@ -181,4 +185,84 @@ Test(bare_uring, told_to_stop_it_closes_idle_connections, .timeout = 30)
     stop();
     cr_assert_eq(recv(fd, &in, 1, 0), 0);
     close(fd);
+}
+
+/* Told by its count of errors: one for each pause that fits into the time, not as many as it can.
+ */
+Test(bare_uring, out_of_descriptors_it_pauses_and_serves_the_rest, .timeout = 30)
+{
+    enum { CONNS = 4, LIMIT = 64, PAUSE_NS = 100 * 1000 * 1000 };
+    int fds[CONNS], spare[LIMIT], spares = 0;
+    uint8_t byte = 7, in;
+    struct rlimit low;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    getrlimit(RLIMIT_NOFILE, &low);
+    low.rlim_cur = LIMIT;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    start();
+    to.sin_port = htons(server.port);
+    for (int i = 0; i < CONNS; i++)
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+    while ((spare[spares] = dup(server.stop_fd)) >= 0)
+        spares++;
+    close(spare[--spares]);
+    uint64_t start_ns = clock_ns();
+    for (int i = 0; i < CONNS; i++) {
+        cr_assert_eq(connect(fds[i], (struct sockaddr *)&to, sizeof to), 0);
+        if (i == 0)
+            exchange(fds[0], &byte, &in, 1); /* it has the last descriptor */
+    }
+    for (int i = 0; i < 2000; i++)
+        exchange(fds[0], &byte, &in, 1);
+    while (spares > 0)
+        close(spare[--spares]);
+    for (int i = 0; i < CONNS; i++)
+        exchange(fds[i], &byte, &in, 1);
+    for (int i = 0; i < CONNS; i++)
+        close(fds[i]);
+    uint64_t pauses = (clock_ns() - start_ns) / PAUSE_NS;
+    stop();
+    cr_assert_eq(server.stats.accepted, CONNS);
+    cr_assert_geq(server.stats.errors, 1);
+    cr_assert_leq(server.stats.errors, pauses + 1);
+}
+
+/* ---- the kernel says no --------------------------------------------------------------------- */
+
+static void need_io_uring(void)
+{
+    struct fixture fixture;
+    fixture_open(&fixture, (struct fixture_options){0}); /* skips where there is none */
+    fixture_close(&fixture);
+}
+
+static void refuses(const char *why)
+{
+    server.listen_fd = listener(&server.port);
+    server.stop_fd = eventfd(0, EFD_CLOEXEC);
+    serve(NULL);
+    cr_assert_lt(server.answer, 0);
+    cr_assert_null(strchr(server.why, '\n'));
+    cr_assert(strstr(server.why, why), "'%s' says nothing of '%s'", server.why, why);
+    cr_assert_eq(server.granted[0], 0, "it said that it serves");
+}
+
+Test(bare_uring, forbidden_by_seccomp_it_names_the_filter, .timeout = 20)
+{
+    seccomp_fail(__NR_io_uring_setup, EPERM, SECCOMP_ANY, 0);
+    refuses("seccomp");
+}
+
+Test(bare_uring, without_a_buffer_ring_it_names_the_kernel_it_needs, .timeout = 20)
+{
+    need_io_uring();
+    seccomp_fail(__NR_io_uring_register, EINVAL, 1, 16); /* buffer rings are 22; the probe is 8 */
+    refuses("Linux 6.0");
+}
+
+Test(bare_uring, without_a_multishot_receive_it_names_the_kernel_it_needs, .timeout = 20)
+{
+    need_io_uring();
+    seccomp_fail(__NR_io_uring_register, EINVAL, 1, 8);
+    refuses("Linux 6.0");
 }
