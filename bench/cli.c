@@ -128,6 +128,14 @@ int weir__cpus_parse(const char *text, cpu_set_t *cpus)
     }
 }
 
+bool weir__cpus_overlap(const cpu_set_t *one, const cpu_set_t *other)
+{
+    cpu_set_t both;
+
+    CPU_AND(&both, one, other);
+    return CPU_COUNT(&both) > 0;
+}
+
 void weir__cpus_format(const cpu_set_t *cpus, char *text, size_t bytes)
 {
     size_t used = 0;

@@ -140,6 +140,9 @@ int weir__parse_counts(const char *text, unsigned *counts, size_t capacity, char
  * Whether they exist is seen when they are used. */
 int weir__cpus_parse(const char *text, cpu_set_t *cpus);
 
+/* True where a CPU is in both. */
+bool weir__cpus_overlap(const cpu_set_t *one, const cpu_set_t *other);
+
 /* Writes `cpus` as "0-3,6". */
 void weir__cpus_format(const cpu_set_t *cpus, char *text, size_t bytes);
 

@@ -113,6 +113,7 @@ static struct report make_report(const struct compare *compare)
         .seed = options->seed,
         .server_cpus = compare->server_cpus,
         .driver_cpus = compare->driver_cpus,
+        .cpus_shared = weir__cpus_overlap(&options->server_cpus, &options->driver_cpus),
         .congestion = weir__host_congestion(),
         .interrupted = weir__compare_interrupted != 0,
         .cells = compare->cells,

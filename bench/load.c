@@ -270,6 +270,8 @@ static int report(struct load *load)
         .seed = options->target.seed,
         .server_cpus = options->server_cpus_known ? server_cpus : NULL,
         .driver_cpus = options->driver_pinned ? driver_cpus : NULL,
+        .cpus_shared = options->server_cpus_known && options->driver_pinned &&
+                       weir__cpus_overlap(&options->server_cpus, &options->driver_cpus),
         .congestion = weir__host_congestion(),
         .interrupted = interrupted,
         .cells = &cell,

@@ -67,6 +67,7 @@ struct report {
     uint64_t seed;
     const char *server_cpus; /* as a list, "0-3"; NULL: unknown */
     const char *driver_cpus;
+    bool cpus_shared;       /* both may run on one of them */
     const char *congestion; /* set on the benchmark's own sockets */
     bool interrupted;
     const struct report_cell *cells; /* grouped by conns, engines in the order given */

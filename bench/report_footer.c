@@ -93,13 +93,10 @@ static void say_cpus(const struct footer *footer, const struct report *report)
 {
     if (report->server_cpus == NULL && report->driver_cpus == NULL)
         return;
-    bool shared = report->server_cpus != NULL && report->driver_cpus != NULL &&
-                  strcmp(report->server_cpus, report->driver_cpus) == 0;
-
     say(footer, "CPUs", "servers on %s, driver on %s%s",
         report->server_cpus ? report->server_cpus : "any",
         report->driver_cpus ? report->driver_cpus : "any",
-        shared ? ": shared, so requests/s measure both together" : "");
+        report->cpus_shared ? ": shared, so requests/s measure both together" : "");
 }
 
 static void say_features(const struct footer *footer, const struct report *report)

@@ -291,6 +291,22 @@ Test(load, is_the_only_way_to_start_a_driver)
     cr_expect_eq(weir_bench_drive(3, worse), EXIT_USAGE);
 }
 
+Test(load, says_that_server_and_driver_share_a_cpu_though_not_all)
+{
+    char cpu[16];
+    cpu_set_t mine;
+    cr_assert_eq(sched_getaffinity(0, sizeof(mine), &mine), 0);
+    weir__cpus_format(&mine, cpu, sizeof(cpu));
+    cpu[strcspn(cpu, "-,")] = '\0';
+    char two[32];
+    snprintf(two, sizeof(two), "%s,1023", cpu);
+    start_server(100);
+    cr_expect_eq(LOAD("--connect", address, "--conns", "2", "--seconds", "0.05", "--driver-cpus",
+                      cpu, "--server-cpus", two),
+                 EXIT_DONE, "%s", err);
+    cr_expect(strstr(out, ": shared, so requests/s measure both together"), "'%s'", out);
+}
+
 Test(load, prints_help)
 {
     cr_expect_eq(LOAD("--help"), EXIT_DONE);
