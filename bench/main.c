@@ -6,6 +6,7 @@
 #include "bench/compare.h"
 #include "bench/doctor.h"
 #include "bench/driver.h"
+#include "bench/instructions.h"
 #include "bench/serve.h"
 #include "config.h"
 
@@ -24,6 +25,8 @@ static const struct {
     {"load", weir_bench_load, "drive any server of the protocol, and verify it", "weir-bench load"},
     {"doctor", weir_bench_doctor, "list the limits between here and N connections",
      "weir-bench doctor"},
+    {"instructions", weir_bench_instructions, "count a request's instructions in user space",
+     "weir-bench instructions"},
     {"drive", weir_bench_drive, NULL, "weir-bench drive"},
 };
 
@@ -34,7 +37,7 @@ static void usage(FILE *out)
     fprintf(out, "Usage: weir-bench COMMAND [OPTION...]\n\n");
     for (size_t i = 0; i < COMMANDS; i++) {
         if (commands[i].summary != NULL)
-            fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+            fprintf(out, "  %-13s %s\n", commands[i].name, commands[i].summary);
     }
     fprintf(out,
             "\n'weir-bench COMMAND --help' lists a command's options, with units and defaults.\n");
@@ -62,7 +65,9 @@ int main(int argc, char **argv)
         puts(argp_program_version);
         return EXIT_DONE;
     }
-    fprintf(stderr, "weir-bench: unknown command '%s'; valid: compare, serve, load, doctor\n",
+    fprintf(stderr,
+            "weir-bench: unknown command '%s'; valid: compare, serve, load, doctor, "
+            "instructions\n",
             argv[1]);
     return EXIT_USAGE;
 }

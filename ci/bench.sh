@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# How bench/compare, bench/serve, bench/load and bench/doctor start: install what the build lacks,
+# How bench/compare and its siblings start: install what the build lacks,
 # configure and compile a release build, then become `weir-bench NAME`. Once that is done, a start
 # costs one look by ninja whether a source has changed. Sourced by them; never run.
 

@@ -220,7 +220,7 @@ machine apt-get 0
 install nonsense
 check "an unknown set: lists the valid ones" ended 2 "there are: build test valgrind"
 
-for name in compare serve load doctor; do
+for name in compare serve load doctor instructions; do
     forget
     machine apt-get 0
     wrapper "$name" --no-install --engines epoll
