@@ -409,7 +409,7 @@ static int turn(struct weir_loop *loop)
         begin_stop(loop);
     run_tasks(loop);
     weir__conns_run(loop);
-    if (loop->refused_by_engine.head || loop->refused_by_helpers.head)
+    if (loop->cancelled.head || loop->refused_by_engine.head || loop->refused_by_helpers.head)
         weir__refused_retry(loop);
     weir__conns_flush(loop);
     if (loop->starved.head)

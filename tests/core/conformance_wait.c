@@ -502,3 +502,31 @@ CONFORMANCE(a_call_that_waits_in_line_holds_up_nothing_else)
     conf_run(&(struct weir_loop_options){.helpers_max = 1, .calls_max = 1},
              poll_beside_refused_calls, NULL);
 }
+
+static void cancel_the_only_refused(void *argument)
+{
+    struct weir_loop *loop = weir_loop_self();
+    struct weir_task *callers[3];
+    struct holder held[3] = {{0}};
+    for (int i = 0; i < 3; i++)
+        check_int(weir_spawn(loop, &callers[i], occupy_helper, &held[i]), ==, 0);
+    while (sem_trywait(&is_running))
+        check_int(weir_yield(), ==, 0);
+    conf_settle();
+    weir_task_cancel(callers[2]);
+    check_int(weir_join(callers[2], weir_now_ns() + UINT64_C(20000000000)), ==, 0);
+    check_int(held[2].result, ==, -ECANCELED);
+    for (int i = 0; i < 2; i++) {
+        sem_post(&let_go);
+        check_int(weir_join(callers[i], WEIR_FOREVER), ==, 0);
+        check_int(held[i].result, ==, 7);
+    }
+}
+
+CONFORMANCE(the_only_call_in_line_is_cancelled_while_the_others_hold_the_helpers)
+{
+    sem_init(&let_go, 0, 0);
+    sem_init(&is_running, 0, 0);
+    conf_run(&(struct weir_loop_options){.helpers_max = 1, .calls_max = 1}, cancel_the_only_refused,
+             NULL);
+}
