@@ -128,7 +128,10 @@ locked() {
     make_build_root
     if have flock; then
         (
-            flock 9
+            if ! flock -n 9; then
+                say "waiting for another build in $build_root"
+                flock 9
+            fi
             "$@"
         ) 9>"$build_root/.lock"
     else
