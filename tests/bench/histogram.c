@@ -35,16 +35,15 @@ static void fill_log_uniform(uint64_t seed, unsigned bits)
     }
 }
 
-static void expect_within_one_percent(const struct histogram *histogram, double percent,
-                                      uint64_t want)
+static void expect_within_bound(const struct histogram *histogram, double percent, uint64_t want)
 {
     uint64_t got = weir__histogram_percentile(histogram, percent);
     double error = got > want ? (double)(got - want) : (double)(want - got);
-    cr_expect(error <= 0.01 * (double)want, "p%g: want %lu, got %lu", percent, (unsigned long)want,
+    cr_expect(error <= 0.008 * (double)want, "p%g: want %lu, got %lu", percent, (unsigned long)want,
               (unsigned long)got);
 }
 
-Test(histogram, percentiles_are_within_one_percent_of_the_sorted_values)
+Test(histogram, percentiles_are_within_0_8_percent_of_the_sorted_values)
 {
     static const double percents[] = {0.001, 1, 10, 50, 90, 99, 99.9, 99.99, 100};
     for (uint64_t seed = 1; seed <= 20; seed++) {
@@ -57,12 +56,12 @@ Test(histogram, percentiles_are_within_one_percent_of_the_sorted_values)
             size_t rank = (size_t)(percents[p] * VALUES / 100);
             if ((double)rank < percents[p] * VALUES / 100 - 1e-6)
                 rank++;
-            expect_within_one_percent(&h, percents[p], values[rank - 1]);
+            expect_within_bound(&h, percents[p], values[rank - 1]);
         }
     }
 }
 
-Test(histogram, every_bucket_edge_is_within_one_percent)
+Test(histogram, every_bucket_edge_is_within_0_8_percent)
 {
     for (unsigned bit = 0; bit < WEIR__HISTOGRAM_MAX_BITS; bit++) {
         for (int off = -1; off <= 1; off++) {
@@ -72,7 +71,7 @@ Test(histogram, every_bucket_edge_is_within_one_percent)
             weir__histogram_reset(&h);
             weir__histogram_add(&h, value);
             weir__histogram_add(&h, UINT64_MAX >> 1); /* so that the maximum does not clamp it */
-            expect_within_one_percent(&h, 50, value);
+            expect_within_bound(&h, 50, value);
         }
     }
 }
