@@ -143,8 +143,8 @@ struct report_files {
     struct report_file files[REPORT_KINDS];
 };
 
-/* Opens those of `paths` that are not NULL. 0, or -errno of the first that cannot be written to,
- * which has been told. */
+/* Opens those of `paths` that are not NULL. 0, or -errno of the first that cannot be written to or
+ * is there twice, which has been told. */
 int weir__report_files_open(struct report_files *files, const char *const *paths, const char *who);
 
 /* Where the table goes: standard error where one of the files is standard output. */

@@ -105,6 +105,15 @@ void weir__report_file_discard(struct report_file *file)
     memset(file, 0, sizeof *file);
 }
 
+static bool is_open(const struct report_files *files, const char *path)
+{
+    for (int kind = 0; kind < REPORT_KINDS; kind++) {
+        if (files->paths[kind] != NULL && strcmp(files->paths[kind], path) == 0)
+            return true;
+    }
+    return false;
+}
+
 int weir__report_files_open(struct report_files *files, const char *const *paths, const char *who)
 {
     for (int kind = 0; kind < REPORT_KINDS; kind++) {
@@ -112,6 +121,10 @@ int weir__report_files_open(struct report_files *files, const char *const *paths
 
         if (path == NULL)
             continue;
+        if (is_open(files, path)) {
+            fprintf(stderr, "%s: two results cannot both go to %s; nothing was run\n", who, path);
+            return -EINVAL;
+        }
         int result = weir__report_file_open(&files->files[kind], path);
         if (result < 0) {
             fprintf(stderr, "%s: cannot write %s: %s; nothing was run\n", who, path,

@@ -515,6 +515,26 @@ Test(compare, a_file_that_cannot_be_written_is_told_before_the_run)
     cr_assert_lt(access(proof, F_OK), 0, "no server was started");
 }
 
+Test(compare, two_results_in_one_file_are_refused)
+{
+    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, "--json", "-", "--csv", "-", NULL), 2);
+    expect_err("two results cannot both go to -");
+    cr_assert_str_eq(process.out, "");
+}
+
+Test(compare, a_closed_standard_output_does_not_put_the_table_into_a_file)
+{
+    char command[1024];
+    char *argv[] = {"/bin/sh", "-c", command, NULL};
+
+    snprintf(command, sizeof command,
+             "exec %s compare --engines a --server-command 'a=%s good' --rounds 1 --slice 0.01 "
+             "--conns 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 --json %s >&-",
+             WEIR_BENCH, FAKE_SERVER, json_path);
+    expect_exit(process_run(&process, argv, SECONDS), 0);
+    json_decref(load_json());
+}
+
 Test(compare, too_few_descriptors_are_told_before_the_run_with_need_and_cure)
 {
     process.nofile = 200;
