@@ -75,8 +75,7 @@ static int judge(struct weir__uring *uring, int answer)
     case ENOMEM: /* no memory for a request; the SQEs stay queued */
         uring->more_counters.short_memory++;
         return 0;
-    default: /* EBADR: completions were lost for want of memory. The rest: the ring is not usable.
-              */
+    default: /* EBADR: completions were lost for want of memory; else the ring is not usable */
         uring->broken = answer;
         return answer;
     }
