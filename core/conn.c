@@ -3,7 +3,8 @@
  *
  * Closing is a few steps, each begun when the one before has ended (close(2) cancels nothing, so a
  * descriptor is closed only when the engine holds no op on it, and the slot is free only then):
- *   1. no more user code; the receive is cancelled, received buffers go back;
+ *   1. no more user code; the receive is cancelled, received buffers go back, and tasks that wait
+ *      on it are woken;
  *   2. what was handed over is sent (or, aborting, cancelled and dropped);
  *   3. the descriptor is closed, with the receive's op, idle by now;
  *   4. the slot may be another connection's, which takes the next generation.
@@ -79,7 +80,7 @@ static void conn_free(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
 
-    assert(!conn->rx_head && !conn->tx_head && !conn->tx_flight && !conn->task);
+    assert(!conn->rx_head && !conn->tx_head && !conn->tx_flight && !conn->waiters);
     if (conn->listener && conn->listener->closed)
         conn->listener->closed(conn, conn->listener->argument);
     loop->stats.closed++;
@@ -135,20 +136,39 @@ void weir__conn_close_step(struct weir_conn *conn)
         linger(conn);
         return;
     }
-    /* Queues of the loop hold it by index: they drop it when they come to it. */
+    /* Queues of the loop hold it by index: they drop it when they come to it. Tasks that were woken
+     * leave it when they run. */
     unsigned listed = CONN_TX_LISTED | CONN_READY | CONN_STARVED;
-    if (conn->rx.state != WEIR__OP_IDLE || conn->flags & listed)
+    if (conn->rx.state != WEIR__OP_IDLE || conn->flags & listed || conn->waiters)
         return;
     if (conn->flags & CONN_LINGERING)
         conn->loop->lingering--;
     close_descriptor(conn);
 }
 
+/* Other tasks may wait on it: none of them outlives it unawares. */
+static void interrupt_waiters(struct weir_conn *conn)
+{
+    for (struct weir_task *task = conn->waiters; task; task = task->waits_next)
+        weir__task_interrupt(task, -ESHUTDOWN);
+}
+
+void weir__conn_left(struct weir_conn *conn, struct weir_task *task)
+{
+    struct weir_task **link = &conn->waiters;
+
+    while (*link != task)
+        link = &(*link)->waits_next;
+    *link = task->waits_next;
+    if (conn->flags & CONN_CLOSING)
+        weir__conn_close_step(conn);
+}
+
 void weir__conn_close(struct weir_conn *conn)
 {
-    assert(!(conn->flags & (CONN_CLOSING | CONN_RECEIVING | CONN_DRAINING)));
+    assert(!(conn->flags & CONN_CLOSING));
     conn->flags = (uint16_t)((conn->flags & ~CONN_RUNNING) | CONN_CLOSING);
-    conn->task = NULL;
+    interrupt_waiters(conn);
     weir__conn_drop_received(conn);
     if (conn->rx.state == WEIR__OP_HELD)
         weir__cancel(conn->loop, &conn->rx);
@@ -191,7 +211,7 @@ void weir__conn_stop(struct weir_conn *conn)
     if (conn->flags & (CONN_CLOSING | CONN_READY))
         return;
     if (conn->flags & CONN_RECEIVING)
-        conn->task->unwait(conn->task, -ECANCELED);
+        weir__conn_wake_receiver(conn, -ECANCELED);
     else if (!(conn->flags & CONN_RUNNING))
         weir__conn_close(conn);
 }
@@ -201,7 +221,6 @@ void weir__conn_stop(struct weir_conn *conn)
 void weir_conn_close(struct weir_conn *conn)
 {
     if (conn->flags & CONN_OWNED) {
-        assert(!conn->task && "weir_conn_close: a task still waits for this connection");
         conn->loop->owned--;
         weir__conn_close(conn);
     } else {
@@ -213,6 +232,7 @@ void weir_conn_close(struct weir_conn *conn)
 void weir_conn_abort(struct weir_conn *conn)
 {
     conn->flags |= CONN_ABORT;
+    interrupt_waiters(conn);
     weir_conn_close(conn);
 }
 

@@ -32,8 +32,8 @@
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
-/* Takes the task off whatever it waits for, soon or at once, so that it wakes with `why` (-ETIME or
- * -ECANCELED) or with a result that came first. */
+/* Takes the task off whatever it waits for, soon or at once, so that it wakes with `why` (-ETIME,
+ * -ECANCELED, -ESHUTDOWN) or with a result that came first. */
 typedef void weir__unwait_fn(struct weir_task *task, int why);
 
 struct weir_task {
@@ -45,10 +45,11 @@ struct weir_task {
     struct weir_task *newer, *older; /* all tasks of the loop */
     weir_task_fn *fn;
     void *argument;
-    weir__unwait_fn *unwait; /* not NULL: it waits, and can be interrupted so */
-    void *object;            /* what it waits for, for unwait */
+    weir__unwait_fn *unwait;      /* not NULL: it waits, and can be interrupted so */
+    void *object;                 /* what it waits for, for unwait */
+    struct weir_task *waits_next; /* in conn->waiters */
     int wait_res;
-    int interrupted; /* -ETIME or -ECANCELED, once unwait was called in this wait */
+    int interrupted; /* why, once unwait was called in this wait */
     bool cancelled, detached, done;
     bool moved; /* burst runner: suspended or cancelled, so another one runs what else is ready */
     struct weir_task *joiner;
@@ -60,6 +61,8 @@ struct weir_task {
 int weir__task_wait(struct weir_task *task, weir__unwait_fn *unwait, void *object,
                     uint64_t deadline_ns);
 void weir__task_wake(struct weir_task *task, int res);
+/* Ends its wait, if it is in one, with `why` or with a result that comes first. */
+void weir__task_interrupt(struct weir_task *task, int why);
 void weir__task_runnable(struct weir_task *task);
 /* -ECANCELED if the task may not begin a wait, else 0. */
 static inline int weir__task_check(const struct weir_task *task)
@@ -88,11 +91,12 @@ enum weir__conn_flags {
     CONN_CLOSING = 1 << 6,    /* no more user code; see conn.c */
     CONN_ABORT = 1 << 7,      /* close with a reset */
     CONN_STARVED = 1 << 8,    /* in loop->starved: no buffer was left for it */
-    CONN_RECEIVING = 1 << 10, /* task waits in weir_recv() */
-    CONN_DRAINING = 1 << 11,  /* task waits for unsent bytes to go */
+    CONN_SENDING = 1 << 9,    /* a task's own send or shutdown is with the engine */
+    CONN_RECEIVING = 1 << 10, /* a task waits in weir_recv() */
+    CONN_DRAINING = 1 << 11,  /* tasks may wait for unsent bytes to go */
     CONN_OWNED = 1 << 12,     /* made by weir_connect(): no handler */
-    CONN_ENDED = 1 << 14,     /* weir_conn_close() was called */
     CONN_LINGERING = 1 << 13, /* closing, and counted in loop->lingering */
+    CONN_ENDED = 1 << 14,     /* weir_conn_close() was called */
 };
 
 /* A slot. Idle connections cost this and nothing else, so it is kept to two cache lines: the first
@@ -101,7 +105,7 @@ struct weir_conn {
     struct weir__op rx; /* the multishot receive; at the end, the close */
     struct weir_loop *loop;
     struct weir_listener *listener; /* NULL for weir_connect() */
-    struct weir_task *task;         /* waits for it: receiving or draining */
+    struct weir_task *waiters;      /* one may receive, any number send; see weir__conn_leave() */
     void *state;
     uint16_t flags;
     int16_t error;             /* -errno of a receive or of a handed-over send */
@@ -152,16 +156,34 @@ void weir__conn_close_step(struct weir_conn *conn);
 /* The loop stops: closes it if idle, wakes it if it waits for input. */
 void weir__conn_stop(struct weir_conn *conn);
 void weir__conns_close_orphans(struct weir_loop *loop);
+/* Around a wait on the connection: while a task is between the two the slot stays, whatever becomes
+ * of the connection. Leaving one that closes may free it. */
+static inline void weir__conn_enter(struct weir_conn *conn, struct weir_task *task)
+{
+    task->waits_next = conn->waiters;
+    conn->waiters = task;
+}
+void weir__conn_left(struct weir_conn *conn, struct weir_task *task);
+static inline void weir__conn_leave(struct weir_conn *conn, struct weir_task *task)
+{
+    if (conn->waiters == task && !task->waits_next && !(conn->flags & CONN_CLOSING))
+        conn->waiters = NULL;
+    else
+        weir__conn_left(conn, task);
+}
 /* Closes with a reset what still lingers (unsent bytes past the deadline, or `all`). */
 void weir__conns_linger(struct weir_loop *loop, bool all);
 
 void weir__conn_notify(struct weir_conn *conn);
+void weir__conn_wake_receiver(struct weir_conn *conn, int res);
 void weir__conn_drop_received(struct weir_conn *conn);
 /* Begins to serve one that was accepted. False when out of stacks. */
 bool weir__conn_serve(struct weir_conn *conn);
 void weir__conns_run(struct weir_loop *loop);
 void weir__conns_feed(struct weir_loop *loop);
 
+/* Wakes the tasks that wait for unsent bytes to go. */
+void weir__conn_wake_senders(struct weir_conn *conn, int res);
 void weir__conn_fail(struct weir_conn *conn, int error);
 void weir__conn_drop_unsent(struct weir_conn *conn);
 void weir__conns_flush(struct weir_loop *loop);

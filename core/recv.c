@@ -45,16 +45,31 @@ static void make_ready(struct weir_conn *conn)
     queue_push(&conn->loop->ready, conn, offsetof(struct weir_conn, next_ready));
 }
 
+static void recv_unwait(struct weir_task *task, int why)
+{
+    struct weir_conn *conn = task->object;
+
+    conn->flags &= (uint16_t)~CONN_RECEIVING;
+    weir__task_wake(task, why);
+}
+
+void weir__conn_wake_receiver(struct weir_conn *conn, int res)
+{
+    struct weir_task *task = conn->waiters;
+
+    while (task->unwait != recv_unwait)
+        task = task->waits_next;
+    recv_unwait(task, res);
+}
+
 void weir__conn_notify(struct weir_conn *conn)
 {
-    unsigned waits = conn->flags & (CONN_RECEIVING | (conn->error ? CONN_DRAINING : 0));
-
-    if (waits) {
-        conn->flags &= (uint16_t)~waits;
-        weir__task_wake(conn->task, 0);
-    } else if (!(conn->flags & (CONN_RUNNING | CONN_READY | CONN_CLOSING))) {
+    if (conn->error && conn->flags & CONN_DRAINING)
+        weir__conn_wake_senders(conn, conn->error);
+    if (conn->flags & CONN_RECEIVING)
+        weir__conn_wake_receiver(conn, 0);
+    else if (!(conn->flags & (CONN_RUNNING | CONN_READY | CONN_CLOSING)))
         make_ready(conn);
-    }
 }
 
 /* ---- filling the queue ----------------------------------------------------------------------- */
@@ -213,14 +228,6 @@ static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
     return buf->len;
 }
 
-static void recv_unwait(struct weir_task *task, int why)
-{
-    struct weir_conn *conn = task->object;
-
-    conn->flags &= (uint16_t)~CONN_RECEIVING;
-    weir__task_wake(task, why);
-}
-
 /* What a handler gets when no bytes are there: an end of some kind, or 1: it may wait. */
 static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
 {
@@ -237,15 +244,27 @@ static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
     return res;
 }
 
-static int wait_for_input(struct weir_conn *conn, struct weir_task *task, uint64_t deadline_ns)
+/* Waits until there may be more; a connection that has had its share of this turn, until the others
+ * have had theirs. -ESHUTDOWN: it closed meanwhile, and is not to be touched any more. Not inline:
+ * what must survive a wait is saved here, and not by every receive. */
+__attribute__((noinline)) static int wait_for_input(struct weir_conn *conn, struct weir_task *task,
+                                                    uint64_t deadline_ns)
 {
+    int res = 0;
+
     arm(conn);
-    if (has_news(conn))
-        return 0;
-    conn->task = task;
-    conn->flags |= CONN_RECEIVING;
-    int res = weir__task_wait(task, recv_unwait, conn, deadline_ns);
-    conn->task = NULL;
+    weir__conn_enter(conn, task);
+    if (conn->rx_head) {
+        weir_yield();
+    } else if (!has_news(conn)) {
+        conn->flags |= CONN_RECEIVING;
+        res = weir__task_wait(task, recv_unwait, conn, deadline_ns);
+    }
+    if (conn->flags & CONN_CLOSING)
+        res = -ESHUTDOWN;
+    else
+        conn->budget = WEIR__BURST_BUDGET;
+    weir__conn_leave(conn, task);
     return res;
 }
 
@@ -259,7 +278,8 @@ static __attribute__((noinline)) int receive(struct weir_conn *conn, struct weir
     struct weir_task *task = loop->task;
 
     assert(task && "weir_recv: not in a task");
-    assert(!(conn->flags & (CONN_RECEIVING | CONN_CLOSING)));
+    assert(!(conn->flags & (CONN_RECEIVING | CONN_CLOSING)) &&
+           "weir_recv: another task receives, or the connection is gone");
     weir_buf_put(loop, buf);
     for (;;) {
         /* Past its own close, or past the time to drain, what still comes is nobody's. */
@@ -277,13 +297,8 @@ static __attribute__((noinline)) int receive(struct weir_conn *conn, struct weir
         }
         if (may_end)
             return -EAGAIN;
-        int res = 0;
-        if (conn->rx_head)
-            res = weir_yield(); /* it has had its share of this turn */
-        else
-            res = wait_for_input(conn, task, deadline_ns);
-        conn->budget = WEIR__BURST_BUDGET;
-        if (res == -ETIME)
+        int res = wait_for_input(conn, task, deadline_ns);
+        if (res == -ETIME || res == -ESHUTDOWN)
             return res;
     }
 }

@@ -18,7 +18,7 @@ static void list_for_flush(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
 
-    if (conn->flags & CONN_TX_LISTED || conn->tx_flight || !conn->tx_head)
+    if (conn->flags & (CONN_TX_LISTED | CONN_SENDING) || conn->tx_flight || !conn->tx_head)
         return;
     conn->flags |= CONN_TX_LISTED;
     conn->next_tx = 0;
@@ -66,6 +66,19 @@ void weir__conn_fail(struct weir_conn *conn, int error)
     weir__conn_drop_unsent(conn);
 }
 
+static void drain_unwait(struct weir_task *task, int why)
+{
+    weir__task_wake(task, why);
+}
+
+void weir__conn_wake_senders(struct weir_conn *conn, int res)
+{
+    conn->flags &= (uint16_t)~CONN_DRAINING;
+    for (struct weir_task *task = conn->waiters; task; task = task->waits_next)
+        if (task->unwait == drain_unwait)
+            weir__task_wake(task, res);
+}
+
 static bool drained(const struct weir_conn *conn)
 {
     return conn->unsent <= conn->loop->unsent_max / 2 &&
@@ -90,8 +103,7 @@ static void sent(struct weir_conn *conn, int res)
     } else if (conn->error) {
         weir__conn_notify(conn);
     } else if (conn->flags & CONN_DRAINING && drained(conn)) {
-        conn->flags &= (uint16_t)~CONN_DRAINING;
-        weir__task_wake(conn->task, 0);
+        weir__conn_wake_senders(conn, 0);
     }
 }
 
@@ -148,14 +160,16 @@ void weir__conns_flush(struct weir_loop *loop)
 
 /* ---- public ---------------------------------------------------------------------------------- */
 
-static void drain_unwait(struct weir_task *task, int why)
+static int may_send(const struct weir_conn *conn)
 {
-    struct weir_conn *conn = task->object;
-
-    conn->flags &= (uint16_t)~CONN_DRAINING;
-    weir__task_wake(task, why);
+    assert(conn->loop->task && "weir_send: not in a task");
+    assert(!(conn->flags & CONN_CLOSING) && "weir_send: the connection is gone");
+    if (conn->error)
+        return conn->error;
+    return conn->flags & CONN_ENDED ? -ESHUTDOWN : 0;
 }
 
+/* 0: it goes on, and may be sent to. Else the connection may be gone when this returns. */
 static int wait_drained(struct weir_conn *conn, uint64_t deadline_ns)
 {
     struct weir_task *task = conn->loop->task;
@@ -163,21 +177,33 @@ static int wait_drained(struct weir_conn *conn, uint64_t deadline_ns)
 
     if (res)
         return res;
-    assert(!(conn->flags & (CONN_DRAINING | CONN_RECEIVING)));
-    conn->task = task;
+    weir__conn_enter(conn, task);
     conn->flags |= CONN_DRAINING;
     res = weir__task_wait(task, drain_unwait, conn, deadline_ns);
-    conn->task = NULL;
-    return res ? res : conn->error;
+    if (!res)
+        res = conn->flags & CONN_CLOSING ? -ESHUTDOWN : may_send(conn);
+    weir__conn_leave(conn, task);
+    return res;
 }
 
-static int may_send(const struct weir_conn *conn)
+static bool has_too_much(const struct weir_conn *conn)
 {
-    assert(conn->loop->task && "weir_send: not in a task");
-    assert(!(conn->flags & CONN_CLOSING));
-    if (conn->error)
-        return conn->error;
-    return conn->flags & CONN_ENDED ? -ESHUTDOWN : 0;
+    const struct weir_loop *loop = conn->loop;
+
+    return conn->unsent > loop->unsent_max || conn->tx_bufs >= loop->tx_bufs_max;
+}
+
+/* Not inline, and the last thing weir_send() does, so that only who waits pays for it. */
+__attribute__((noinline)) static int send_when_drained(struct weir_conn *conn,
+                                                       struct weir_buf *handle)
+{
+    struct weir_loop *loop = conn->loop;
+    int res = wait_drained(conn, WEIR_FOREVER);
+
+    if (!res)
+        return weir_send(conn, handle);
+    weir_buf_put(loop, handle);
+    return res;
 }
 
 int weir_send(struct weir_conn *conn, struct weir_buf *handle)
@@ -193,6 +219,8 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
         weir_buf_put(loop, handle);
         return res;
     }
+    if (has_too_much(conn))
+        return send_when_drained(conn, handle);
     buf->data = handle->data;
     buf->len = bytes;
     buf->next = NULL;
@@ -205,32 +233,59 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
     conn->tx_bufs++;
     conn->unsent += bytes;
     list_for_flush(conn);
-    if (conn->unsent <= loop->unsent_max && conn->tx_bufs <= loop->tx_bufs_max)
-        return (int)bytes;
-    res = wait_drained(conn, WEIR_FOREVER);
-    return res ? res : (int)bytes;
+    return (int)bytes;
+}
+
+/* Waits until nothing handed over, and nothing of another task, is on its way. */
+static int wait_for_turn(struct weir_conn *conn, uint64_t deadline_ns)
+{
+    int res = may_send(conn);
+
+    while (!res && (weir__conn_unsent(conn) || conn->flags & CONN_SENDING))
+        res = wait_drained(conn, deadline_ns);
+    return res ? res : weir__task_check(conn->loop->task);
+}
+
+/* A send or a shutdown of the running task, when it is its turn. -ESHUTDOWN if the connection
+ * closed meanwhile, even if all was sent: whoever is told of success may go on with the connection.
+ */
+static int perform(struct weir_conn *conn, struct weir__op *op, uint64_t deadline_ns)
+{
+    struct weir_task *task = conn->loop->task;
+    int res = wait_for_turn(conn, deadline_ns);
+
+    if (res)
+        return res;
+    weir__conn_enter(conn, task);
+    conn->flags |= CONN_SENDING;
+    res = weir__task_op(task, op, deadline_ns);
+    conn->flags &= (uint16_t)~CONN_SENDING;
+    if (res > 0)
+        conn->loop->stats.bytes_out += (uint64_t)res;
+    if (res < 0 && op->kind == WEIR__OP_SEND && !conn->error) {
+        conn->error = (int16_t)res; /* an unknown part has gone: nothing may follow it */
+        weir__conn_drop_unsent(conn);
+        weir__conn_notify(conn);
+    }
+    list_for_flush(conn);
+    if (conn->flags & CONN_DRAINING)
+        weir__conn_wake_senders(conn, conn->error);
+    if (conn->flags & CONN_CLOSING)
+        res = -ESHUTDOWN;
+    weir__conn_leave(conn, task);
+    return res;
 }
 
 int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
                         uint64_t deadline_ns)
 {
-    int res = may_send(conn);
-
-    assert(bytes <= INT32_MAX);
-    while (!res && weir__conn_unsent(conn))
-        res = wait_drained(conn, deadline_ns);
-    if (res || !bytes)
-        return res;
     struct weir__op op = {.kind = WEIR__OP_SEND,
                           .fd = conn->rx.fd,
                           .data = (void *)(uintptr_t)data,
                           .len = (uint32_t)bytes};
-    res = weir__task_op(conn->loop->task, &op, deadline_ns);
-    if (res > 0)
-        conn->loop->stats.bytes_out += (uint64_t)res;
-    else if (!conn->error)
-        conn->error = (int16_t)res;
-    return res;
+
+    assert(bytes <= INT32_MAX);
+    return bytes ? perform(conn, &op, deadline_ns) : wait_for_turn(conn, deadline_ns);
 }
 
 int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes)
@@ -240,14 +295,9 @@ int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes)
 
 int weir_conn_shutdown(struct weir_conn *conn)
 {
-    int res = may_send(conn);
-
-    while (!res && weir__conn_unsent(conn))
-        res = wait_drained(conn, WEIR_FOREVER);
-    if (res)
-        return res;
     struct weir__op op = {.kind = WEIR__OP_SHUTDOWN, .fd = conn->rx.fd, .len = SHUT_WR};
-    return weir__task_op(conn->loop->task, &op, WEIR_FOREVER);
+
+    return perform(conn, &op, WEIR_FOREVER);
 }
 
 /* ---- buffers for the handler to fill --------------------------------------------------------- */

@@ -24,7 +24,7 @@ void weir__task_wake(struct weir_task *task, int res)
     weir__task_runnable(task);
 }
 
-static void interrupt(struct weir_task *task, int why)
+void weir__task_interrupt(struct weir_task *task, int why)
 {
     if (!task->unwait || task->interrupted)
         return;
@@ -34,7 +34,7 @@ static void interrupt(struct weir_task *task, int why)
 
 static void deadline_passed(struct weir__timer *timer)
 {
-    interrupt(weir__container(timer, struct weir_task, deadline), -ETIME);
+    weir__task_interrupt(weir__container(timer, struct weir_task, deadline), -ETIME);
 }
 
 int weir__task_wait(struct weir_task *task, weir__unwait_fn *unwait, void *object,
@@ -219,7 +219,7 @@ void weir_task_cancel(struct weir_task *task)
         return;
     task->cancelled = true;
     task->moved = true; /* a burst runner that cancels itself: the others' handlers are not meant */
-    interrupt(task, -ECANCELED);
+    weir__task_interrupt(task, -ECANCELED);
 }
 
 void weir__tasks_cancel(struct weir_loop *loop)

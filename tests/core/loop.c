@@ -109,7 +109,7 @@ static void expect(int peer, const char *text)
     assert(strcmp(got, text) == 0);
 }
 
-TestSuite(loop, .timeout = 60);
+TestSuite(loop, .timeout = 30);
 
 /* ---- no room in the engine ------------------------------------------------------------------- */
 

@@ -225,13 +225,19 @@ int weir_recv(struct weir_conn *conn, struct weir_buf *buf);
 /* The same, but waits in both modes, until the deadline: -ETIME. */
 int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns);
 
-/* Hands the buffer over: the call returns at once, the bytes leave with all sends of this turn, in
+/* Any task of the loop may send, in a handler or not. What two tasks send keeps no order between
+ * them, but each call's bytes stay together. A call that waits when the connection closes ends with
+ * -ESHUTDOWN. A task that does not serve the connection keeps weir_conn_id(), and asks
+ * weir_conn_find() after each wait for anything else.
+ *
+ * Hands the buffer over: the call returns at once, the bytes leave with all sends of this turn, in
  * the order of the calls, all of them or the connection fails; that failure shows at its next call.
- * *buf holds none afterwards, whatever is returned. It waits only while more than unsent_max is
- * unsent. In a task. The number of bytes, or -errno. */
+ * *buf holds none afterwards, whatever is returned. It waits, first, while more than unsent_max is
+ * unsent. In a task. The number of bytes, or -errno: then nothing was handed over. */
 int weir_send(struct weir_conn *conn, struct weir_buf *buf);
-/* Sends `bytes` bytes after all handed over before, and waits until the kernel has them all; the
- * memory stays the caller's. In a task. `bytes`, or -errno (an unknown part was sent: close). */
+/* Sends `bytes` bytes (at most INT32_MAX) after all handed over before, and waits until the kernel
+ * has them all; the memory stays the caller's. In a task. `bytes`, or -errno (an unknown part was
+ * sent: close). */
 int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes);
 int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
                         uint64_t deadline_ns);
@@ -247,10 +253,13 @@ uint32_t weir_buf_bytes(const struct weir_loop *loop);
  * weir_conn_close(), which no handler serves. 0, -ECONNREFUSED, -ETIME, … */
 int weir_connect(struct weir_loop *loop, struct weir_conn **conn, const struct sockaddr *address,
                  socklen_t address_bytes, uint64_t deadline_ns);
-/* Closes once all that was handed over is sent; later calls on it give -ESHUTDOWN. In a handler the
- * connection is gone when the handler returns; else, for one of weir_connect(), with this call. */
+/* Closes once all that was handed over is sent; later calls on it give -ESHUTDOWN. One that a
+ * handler serves is gone when the handler has returned; called from elsewhere, this has the handler
+ * receive -ESHUTDOWN. One of weir_connect() is gone with this call; tasks that wait on it get
+ * -ESHUTDOWN. */
 void weir_conn_close(struct weir_conn *conn);
-/* Closes with a reset, dropping what is unsent. As weir_conn_close() otherwise. */
+/* Closes with a reset, dropping what is unsent, and ends every wait on it with -ESHUTDOWN. As
+ * weir_conn_close() otherwise. */
 void weir_conn_abort(struct weir_conn *conn);
 /* Sends FIN after all that was handed over; receiving goes on. In a task. 0 or -errno. */
 int weir_conn_shutdown(struct weir_conn *conn);
