@@ -45,7 +45,6 @@ void weir__buf_pool_deinit(struct weir__buf_pool *pool)
 {
     if (!pool->memory)
         return;
-    assert(pool->free_count == pool->count);
     free(pool->bufs);
     munmap(pool->memory, pool->memory_bytes);
     *pool = (struct weir__buf_pool){0};

@@ -44,7 +44,7 @@ struct weir__buf_pool {
 /* count: 1..32767 buffers of buf_bytes each. Returns 0 or -ENOMEM, -EINVAL: then
  * the pool is empty, and deinit has no effect. */
 int weir__buf_pool_init(struct weir__buf_pool *pool, uint32_t count, uint32_t buf_bytes);
-/* Every buffer must have come back. */
+/* Buffers that are still lent go with it. */
 void weir__buf_pool_deinit(struct weir__buf_pool *pool);
 
 /* The hottest free buffer, with len 0 and data == base; NULL when all are lent. */

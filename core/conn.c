@@ -206,6 +206,20 @@ void weir__conns_close_orphans(struct weir_loop *loop)
     }
 }
 
+void weir__conns_abandon(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab); i++) {
+        struct weir_conn *conn = weir__conn_at(loop, i);
+        if (!(conn->flags & CONN_OPEN))
+            continue;
+        if (conn->listener && conn->listener->closed)
+            conn->listener->closed(conn, conn->listener->argument);
+        /* One whose close the engine had begun may be someone else's descriptor by now. */
+        if (conn->rx.kind != WEIR__OP_CLOSE)
+            close(conn->rx.fd);
+    }
+}
+
 void weir__conn_stop(struct weir_conn *conn)
 {
     if (conn->flags & (CONN_CLOSING | CONN_READY))

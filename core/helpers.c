@@ -98,7 +98,6 @@ void weir__helpers_deinit(struct weir__helpers *helpers)
 {
     if (!helpers->ids)
         return;
-    assert(!helpers->held);
     pthread_mutex_lock(&helpers->lock);
     helpers->ending = true;
     pthread_cond_broadcast(&helpers->more);

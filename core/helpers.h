@@ -31,7 +31,8 @@ struct weir__helpers {
 
 int weir__helpers_init(struct weir__helpers *helpers, uint32_t threads_max, uint32_t queued_max,
                        int (*notify)(void *argument), void *argument);
-/* Nothing may be held. Joins the threads. */
+/* Joins the threads, when they have ended the calls that have begun. What is held still is not
+ * reaped any more. */
 void weir__helpers_deinit(struct weir__helpers *helpers);
 /* READ, WRITE, FSYNC or CALL. WEIR__QUEUED, -EBUSY when the queue is full, -EAGAIN when no thread
  * at all could be started. */

@@ -95,6 +95,8 @@ static void listener_free(struct weir_listener *listener)
     while (*link != listener)
         link = &(*link)->next;
     *link = listener->next;
+    if (listener->accept.fd >= 0)
+        close(listener->accept.fd);
     weir__slab_deinit(&listener->states);
     free(listener);
 }

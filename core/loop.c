@@ -304,17 +304,21 @@ static int loop_init(struct weir_loop *loop, const struct weir_loop_options *opt
     return open_engine(loop, options, why, why_bytes);
 }
 
+/* The helpers first: what a call that ends late writes and wakes must still be there. */
 static void loop_deinit(struct weir_loop *loop)
 {
+    weir__helpers_deinit(&loop->helpers);
+    if (loop->failed)
+        weir__conns_abandon(loop);
     if (loop->engine)
         loop->ops->close(loop->engine);
-    weir__helpers_deinit(&loop->helpers);
     weir__listeners_free(loop);
     if (loop->runner)
         weir_coro_free(loop->runner->coro);
     weir__slab_deinit(&loop->conn_slab);
     weir__slab_deinit(&loop->task_slab);
     weir_coro_pool_free(loop->coros);
+    assert(loop->failed || loop->bufs.free_count == loop->bufs.count);
     weir__buf_pool_deinit(&loop->bufs);
     free(loop);
 }
@@ -444,6 +448,9 @@ int weir_loop_run(struct weir_loop *loop)
     do {
         res = turn(loop);
     } while (res > 0 || (res == 0 && weir__posts_run(loop)));
+    /* Of a broken engine nothing comes back, so nothing that waits can go on. */
+    if (res < 0)
+        loop->failed = loop->stopping = true;
     if (loop->stopping) {
         loop->ended = true;
         weir__posts_close(loop);
@@ -483,9 +490,7 @@ void weir_loop_free(struct weir_loop *loop)
     if (!loop->ended) {
         weir_loop_stop(loop);
         loop->drain_ns = 1;
-        int res = weir_loop_run(loop);
-        assert(res == 0 && "weir_loop_free: the engine failed while closing");
-        (void)res;
+        weir_loop_run(loop); /* where it fails, there is no more to close in good order */
     }
     /* Who asked for the end, or posted what led to it, may still be on the way out of that call. */
     while (atomic_load(&loop->callers) > 0)

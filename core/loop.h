@@ -156,6 +156,8 @@ void weir__conn_close_step(struct weir_conn *conn);
 /* The loop stops: closes it if idle, wakes it if it waits for input. */
 void weir__conn_stop(struct weir_conn *conn);
 void weir__conns_close_orphans(struct weir_loop *loop);
+/* The engine broke: closes the descriptors and says so to `closed`, without any op. */
+void weir__conns_abandon(struct weir_loop *loop);
 /* Around a wait on the connection: while a task is between the two the slot stays, whatever becomes
  * of the connection. Leaving one that closes may free it. */
 static inline void weir__conn_enter(struct weir_conn *conn, struct weir_task *task)
@@ -247,7 +249,8 @@ struct weir_loop {
     atomic_bool sleeping, stop_asked;
     atomic_uint callers; /* inside weir_post() or weir_loop_stop(), which touch the engine last */
     bool stopping, running, ended;
-    bool cut; /* stopping, and the time to drain is over: nothing may wait any more */
+    bool failed; /* the engine broke: what it holds never completes */
+    bool cut;    /* stopping, and the time to drain is over: nothing may wait any more */
     uint64_t drain_ns;
     struct weir__timer stop_timer, linger_timer;
     uint32_t lingering; /* closing connections that still have to send */

@@ -89,7 +89,8 @@ static void assert_nothing_held(const struct weir__reactor *reactor)
 void weir__reactor_close(struct weir__engine *engine)
 {
     struct weir__reactor *reactor = reactor_of(engine);
-    assert_nothing_held(reactor);
+    if (!reactor->broken)
+        assert_nothing_held(reactor);
     reactor->poller->close(reactor);
     weir__reactor_abandon(reactor);
 }
@@ -408,6 +409,7 @@ int weir__reactor_wait(struct weir__engine *engine, uint64_t deadline_ns)
     int rc = reactor->poller->wait(reactor, reactor->cancelled ? 0 : deadline_ns);
     if (reactor->cancelled)
         complete_cancelled(reactor);
+    reactor->broken |= rc < 0;
     return rc < 0 ? rc : (int)(reactor->counters.completions - before);
 }
 

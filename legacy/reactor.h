@@ -37,6 +37,7 @@ struct weir__reactor {
     uint64_t turn;     /* counts wait() */
     int fd_limit;      /* descriptors from here on cannot be watched */
     int wake_fd;       /* an eventfd */
+    bool broken;       /* a wait has failed: close() drops what is held */
     atomic_int wake_pending;
 };
 

@@ -313,6 +313,56 @@ CONFORMANCE(buf_get_waits_while_all_are_lent)
     conf_run(&(struct weir_loop_options){.bufs = 4, .buf_bytes = 2048}, get_all_then_return, NULL);
 }
 
+enum { FLOODS = 16, RESERVE_BUFS = 16 };
+
+static _Atomic bool may_read;
+
+static void read_late(struct weir_conn *conn, void *argument)
+{
+    while (!may_read)
+        check_int(weir_sleep_until(weir_now_ns() + 1000000), ==, 0);
+    conf_discard(conn, argument);
+}
+
+static void get_beside_a_flood(void *argument)
+{
+    struct weir_buf buf = {0};
+    *(int *)argument =
+        weir_buf_get(weir_loop_self(), &buf, weir_now_ns() + PEER_SECONDS / 2 * 1000000000ull);
+    weir_buf_put(weir_loop_self(), &buf);
+    may_read = true;
+}
+
+static void spawn_getter(void *argument)
+{
+    check_int(weir_spawn(weir_loop_self(), NULL, get_beside_a_flood, argument), ==, 0);
+}
+
+CONFORMANCE(unread_input_leaves_buffers_to_handlers)
+{
+    struct conf_server server = {.options = {.bufs = RESERVE_BUFS, .buf_bytes = 512},
+                                 .listen.handler = read_late};
+    conf_start(&server);
+    int fds[FLOODS], result = 1;
+    static const char data[8192];
+    for (int i = 0; i < FLOODS; i++) {
+        fds[i] = peer_connect(&server);
+        peer_send(fds[i], data, sizeof data);
+    }
+    struct weir_loop_stats stats;
+    do /* until someone finds none */
+        conf_stats(&server, &stats);
+    while (!stats.starved);
+    conf_call(&server, spawn_getter, &result);
+    for (int i = 0; i < FLOODS; i++) {
+        peer_shutdown(fds[i]);
+        check_int(peer_end(fds[i], NULL), ==, 0);
+        peer_close(fds[i]);
+    }
+    conf_stop(&server);
+    check_int(result, ==, 0);
+}
+
 /* ---- fairness -------------------------------------------------------------------------------- */
 
 enum { QUIET = 8 };

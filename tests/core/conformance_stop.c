@@ -288,6 +288,36 @@ CONFORMANCE(a_handler_that_waits_for_input_is_cancelled_at_once)
     peer_close(fd);
 }
 
+static void sleep_then_receive(struct weir_conn *conn, void *argument)
+{
+    struct weir_buf buf = {0};
+    if (weir_recv(conn, &buf) <= 0)
+        return;
+    stuck_runs++;
+    check_int(weir_sleep_until(WEIR_FOREVER), ==, -ECANCELED);
+    stuck_result = weir_recv(conn, &buf);
+    weir_buf_put(weir_conn_loop(conn), &buf);
+}
+
+CONFORMANCE(what_a_peer_sends_past_the_drain_is_not_received)
+{
+    struct conf_server server = {.options = {.drain_ns = 30000000},
+                                 .listen.handler = sleep_then_receive};
+    conf_start(&server);
+    int fd = peer_connect(&server);
+    peer_send(fd, "x", 1);
+    while (!stuck_runs)
+        usleep(200);
+    peer_send(fd, "more", 4);
+    struct weir_loop_stats stats;
+    do
+        conf_stats(&server, &stats);
+    while (stats.bytes_in < 5);
+    conf_stop(&server);
+    check_int(stuck_result, ==, -ECANCELED);
+    peer_close(fd);
+}
+
 static void cancel_everything(void *argument)
 {
     weir_loop_stop_now(argument);

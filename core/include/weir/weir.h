@@ -66,11 +66,15 @@ struct weir_loop_options {
 int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *options, char *why,
                   size_t why_bytes);
 /* Frees a loop that is not running. Open connections and listeners are closed (reset where bytes
- * are unsent); no task may be left, weir_loop_run() sees to that. */
+ * are unsent), and tasks that are left are cancelled and run to their end. After an engine's
+ * failure no task runs any more: their stacks are dropped as they are, and what they held is lost;
+ * connections are closed, `closed` is called for each, and blocking calls that have begun are
+ * waited for. */
 void weir_loop_free(struct weir_loop *loop);
 
 /* Serves until weir_loop_stop() and everything in flight is done, or until there is nothing left
- * that could ever happen (no listener, connection, task, or call). 0, or the engine's -errno. */
+ * that could ever happen (no listener, connection, task, or call). 0, or the engine's -errno: it is
+ * broken, the loop has ended where it stood, and is only to be freed. */
 int weir_loop_run(struct weir_loop *loop);
 
 /* Asks the loop to end: listeners close, idle connections close, a task that waits for input
