@@ -183,7 +183,7 @@ void weir__conns_linger(struct weir_loop *loop, bool all)
         struct weir_conn *conn = weir__conn_at(loop, i);
         if (!(conn->flags & CONN_OPEN) || !(conn->flags & CONN_LINGERING))
             continue;
-        /* A connection that sent nothing since the last look is given up. */
+        /* Given up when it has finished no send in so many looks. */
         bool stuck = conn->budget == WEIR__LINGER_LOOKS;
         if (!all && !stuck) {
             conn->budget++;

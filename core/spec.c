@@ -13,11 +13,12 @@
 __attribute__((format(printf, 3, 4))) static void append(char *text, size_t bytes,
                                                          const char *format, ...)
 {
-    size_t used = strlen(text);
+    size_t used = bytes > 0 ? strlen(text) : 0;
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(text + used, bytes - used, format, arguments);
+    if (bytes > 0)
+        vsnprintf(text + used, bytes - used, format, arguments);
     va_end(arguments);
 }
 

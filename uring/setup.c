@@ -123,6 +123,9 @@ static int ring_init_stepping_down(struct weir__uring *uring, const struct weir_
         tried = set;
         error = ring_init(uring, size, set);
     }
+    /* liburing from 2.6 on asks for it by itself, where the kernel knows it. */
+    if (error == 0 && uring->ring.flags & WEIR__SETUP_NO_SQARRAY)
+        uring->features |= WEIR__URING_BIT(NO_SQARRAY) & ~options->features_off;
     return error;
 }
 

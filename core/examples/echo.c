@@ -46,6 +46,8 @@ int main(int count, char **arguments)
            ntohs(((struct sockaddr_in *)&address)->sin_port));
     fflush(stdout);
     int error = weir_loop_run(loop);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     weir_loop_free(loop);
     return error ? 1 : 0;
 }

@@ -61,6 +61,14 @@ Test(spec, an_unknown_engine_is_answered_with_all_there_are)
     REFUSES("epoll ", "epoll");
 }
 
+Test(spec, who_gives_no_room_for_the_reason_gets_the_error)
+{
+    struct weir_loop_options options = {.engine = "nonsense"};
+    struct weir_loop *loop;
+    cr_assert_eq(weir_loop_new(&loop, &options, NULL, 0), -EINVAL);
+    cr_assert_null(loop);
+}
+
 Test(spec, an_unknown_feature_is_answered_with_the_engines_own)
 {
     for (const char *const *names = weir_engines(); *names; names++) {

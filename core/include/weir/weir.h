@@ -145,7 +145,7 @@ typedef void weir_task_fn(void *argument);
 
 /* Starts fn(argument) as a task; it runs from the loop's next step, not inside this call. The
  * loop's thread. With `task` not NULL the task must be joined once; with NULL it is detached. The
- * name and place show in reports. 0, -ENOMEM, -EAGAIN (out of stacks), -ECANCELED (the loop is
+ * name and place show in reports. 0, -EAGAIN (out of stacks or memory), -ECANCELED (the loop is
  * ending). */
 int weir_spawn_at(struct weir_loop *loop, struct weir_task **task, weir_task_fn *fn, void *argument,
                   const char *name, const char *place);
@@ -170,8 +170,8 @@ int weir_sleep_until(uint64_t deadline_ns);
 /* Lets other tasks run. 0, or -ECANCELED. */
 int weir_yield(void);
 /* Runs fn(argument) on a helper thread while the task waits; what it returns (>= 0 or -errno).
- * -ETIME, -ECANCELED only if it never began; once begun it is waited for. `argument` is shared with
- * that thread meanwhile. */
+ * -ETIME, -ECANCELED only if it never began; once begun it is waited for. -EAGAIN where not one
+ * thread could be started. `argument` is shared with that thread meanwhile. */
 int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_ns);
 
 /* ---- connections ----------------------------------------------------------------------------- */
@@ -194,7 +194,8 @@ struct weir_listen_options {
     int reuseport;          /* several listeners share the port */
     const char *congestion; /* TCP_CONGESTION of the sockets; NULL: the system's */
     size_t state_bytes;     /* per connection, zeroed at accept: weir_conn_state() */
-    /* The last call for a connection; may be NULL; must not wait. */
+    /* The last call for a connection, whose descriptor is closed by then; may be NULL; must not
+     * wait. */
     void (*closed)(struct weir_conn *conn, void *argument);
     weir_handler_fn *handler;
     void *argument;
