@@ -35,12 +35,7 @@
     movq    SP(\from), %rsp
     .cfi_def_cfa %rsp, 8
     .cfi_offset %rip, -8
-    .cfi_same_value %rbx
-    .cfi_same_value %rbp
-    .cfi_same_value %r12
-    .cfi_same_value %r13
-    .cfi_same_value %r14
-    .cfi_same_value %r15
+    registers_restored
     movq    $0, SP(\from)
     leave_to_return_address
     .endm
@@ -48,14 +43,7 @@
     /* Continues what switch_in pushed at \at. */
     .macro continue_resumer at
     movq    \at, %rsp
-    .cfi_def_cfa %rsp, 56
-    .cfi_offset %rip, -8
-    .cfi_offset %rbp, -16
-    .cfi_offset %rbx, -24
-    .cfi_offset %r12, -32
-    .cfi_offset %r13, -40
-    .cfi_offset %r14, -48
-    .cfi_offset %r15, -56
+    frame_of_resumer %rsp
     pop_register %r15
     pop_register %r14
     pop_register %r13
