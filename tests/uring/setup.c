@@ -238,13 +238,15 @@ Test(setup, each_rung_of_the_ladder_serves)
 /* A kernel whose newest operation is `last`. */
 static int counts_partial_sends(unsigned last)
 {
-    struct {
-        struct io_uring_probe probe;
-        struct io_uring_probe_op ops[64];
-    } kernel = {.probe = {.last_op = (uint8_t)last, .ops_len = (uint8_t)(last + 1)}};
+    _Alignas(struct io_uring_probe) static uint8_t
+        memory[sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)];
+    struct io_uring_probe *kernel = (struct io_uring_probe *)memory;
+    memset(memory, 0, sizeof memory);
+    kernel->last_op = (uint8_t)last;
+    kernel->ops_len = (uint8_t)(last + 1);
     for (unsigned op = 0; op <= last; op++)
-        kernel.ops[op].flags = IO_URING_OP_SUPPORTED;
-    return weir__uring_counts_partial_sends(&kernel.probe);
+        kernel->ops[op].flags = IO_URING_OP_SUPPORTED;
+    return weir__uring_counts_partial_sends(kernel);
 }
 
 Test(setup, a_kernel_that_forgets_what_it_sent_gets_no_quiet_sends)
