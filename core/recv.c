@@ -374,8 +374,8 @@ static void burst_main(void *argument)
     for (;;) {
         do
             serve_next(loop);
-        while (loop->ready_budget > 0 && !task->moved && !task->cancelled);
-        if (task->moved || task->cancelled)
+        while (loop->ready_budget > 0 && !task->moved);
+        if (task->moved)
             return;
         weir_coro_yield(NULL);
     }
