@@ -83,8 +83,9 @@ static int ask_all(struct run *run, uint64_t round)
 
     for (unsigned i = 0; i < run->conns; i++) {
         memset(out, (int)(round + i), sizeof out);
-        if (send(run->fds[i], out, sizeof out, MSG_NOSIGNAL) != sizeof out)
-            return errno ? -errno : -EIO;
+        ssize_t n = send(run->fds[i], out, sizeof out, MSG_NOSIGNAL);
+        if (n != sizeof out)
+            return n < 0 ? -errno : -EIO;
     }
     for (unsigned i = 0; i < run->conns; i++) {
         ssize_t n = recv(run->fds[i], in, sizeof in, MSG_WAITALL);
@@ -118,9 +119,9 @@ static void *ask(void *argument)
     struct run *run = argument;
 
     run->error = ask_in_rounds(run);
-    atomic_store(&run->phase, OVER);
     /* Ignored by every server, but a stop for the one who traces it: it may sleep in the kernel. */
-    syscall(SYS_tgkill, run->server.pid, run->server.pid, SIGURG);
+    if (atomic_exchange(&run->phase, OVER) != OVER)
+        syscall(SYS_tgkill, run->server.pid, run->server.pid, SIGURG);
     return NULL;
 }
 
@@ -133,13 +134,16 @@ static int step_until_over(struct run *run)
     int status, deliver = 0;
 
     for (;;) {
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)deliver) < 0)
+        /* ESRCH: it was killed, as the wait tells. */
+        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)deliver) < 0 && errno != ESRCH)
             return -errno;
         while (waitpid(pid, &status, __WALL) < 0)
             if (errno != EINTR)
                 return -errno;
-        if (!WIFSTOPPED(status))
+        if (!WIFSTOPPED(status)) {
+            atomic_store(&run->phase, OVER);
             return -ECHILD;
+        }
         int stopped_by = WSTOPSIG(status);
         deliver = stopped_by == SIGTRAP || stopped_by == SIGURG ? 0 : stopped_by;
         int phase = atomic_load(&run->phase);
@@ -165,7 +169,10 @@ static int trace(struct run *run)
         error = step_until_over(run);
         pthread_join(thread, NULL);
     }
-    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    if (error == -ECHILD)
+        run->server.pid = 0; /* it has been waited for */
+    else
+        ptrace(PTRACE_DETACH, pid, NULL, NULL);
     return error ? error : run->error;
 }
 

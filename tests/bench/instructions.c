@@ -4,7 +4,9 @@
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "process.h"
 
@@ -75,4 +77,42 @@ Test(instructions, a_server_with_wrong_options_is_a_failed_row)
 {
     cr_assert_eq(count("epoll:features=+nonsense", "1"), 1, "%s", process.out);
     cr_assert_not_null(strstr(process.out, "failed: "), "%s", process.out);
+}
+
+/* The server that is being counted, once it is. */
+static pid_t counted_server(pid_t parent)
+{
+    char path[64], line[128];
+    int child = 0, tracer = 0;
+
+    while (tracer == 0) {
+        usleep(1000);
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
+        FILE *file = fopen(path, "r");
+        cr_assert_not_null(file, "it ended: %s", path);
+        child = fscanf(file, "%d", &child) == 1 ? child : 0;
+        fclose(file);
+        snprintf(path, sizeof path, "/proc/%d/status", child);
+        file = child ? fopen(path, "r") : NULL;
+        while (file && fgets(line, sizeof line, file))
+            sscanf(line, "TracerPid: %d", &tracer);
+        if (file)
+            fclose(file);
+    }
+    return child;
+}
+
+Test(instructions, a_server_that_dies_is_a_failed_row)
+{
+    char *argv[] = {WEIR_BENCH, "instructions", "--engines", "epoll", "--conns",
+                    "1",        "--requests",   "1000000",   NULL};
+
+    cr_assert_eq(count("bare-epoll", "1"), 0); /* skips where nothing can be traced */
+    process_free(&process);
+    process_start(&process, argv);
+    cr_assert_eq(kill(counted_server(process.pid), SIGKILL), 0);
+    process_wait(&process, SECONDS);
+    cr_assert_eq(process.status, 1, "%s%s", process.out, process.err);
+    cr_assert_not_null(strstr(process.out, "failed: the server ended while it was counted"), "%s",
+                       process.out);
 }
