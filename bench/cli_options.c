@@ -20,6 +20,32 @@ static bool is_end(const struct argp_option *option)
     return option->name == NULL && option->key == 0 && option->doc == NULL && option->group == 0;
 }
 
+/* The options of the parser, then those of its children; NULL at the end. One level is enough. */
+static const struct argp_option *first_option(const struct argp *argp)
+{
+    return is_end(argp->options) ? NULL : argp->options;
+}
+
+static const struct argp_option *next_option(const struct argp *argp,
+                                             const struct argp_option *option)
+{
+    const struct argp_child *child = argp->children;
+    const struct argp_option *list = argp->options;
+
+    if (!is_end(++option))
+        return option;
+    while (child != NULL && child->argp != NULL) {
+        const struct argp_option *end = list;
+
+        while (!is_end(end))
+            end++;
+        list = child++->argp->options;
+        if (end == option && !is_end(list))
+            return list;
+    }
+    return NULL;
+}
+
 /* 1: known and takes no argument; 2: known and takes one; 0: unknown. */
 static int find_option(const struct argp *argp, const char *name, size_t length)
 {
@@ -30,7 +56,8 @@ static int find_option(const struct argp *argp, const char *name, size_t length)
         if (strncmp(built_in[i], name, length) == 0)
             found = 1;
     }
-    for (const struct argp_option *option = argp->options; !is_end(option); option++) {
+    for (const struct argp_option *option = first_option(argp); option != NULL;
+         option = next_option(argp, option)) {
         if (option->name == NULL || strncmp(option->name, name, length) != 0)
             continue;
         int kind = option->arg != NULL && (option->flags & OPTION_ARG_OPTIONAL) == 0 ? 2 : 1;
@@ -48,7 +75,8 @@ static void list_options(const struct argp *argp, char *text, size_t bytes)
     size_t used = 0;
 
     text[0] = '\0';
-    for (const struct argp_option *option = argp->options; !is_end(option); option++) {
+    for (const struct argp_option *option = first_option(argp); option != NULL;
+         option = next_option(argp, option)) {
         if (option->name == NULL || (option->flags & OPTION_HIDDEN) || used >= bytes)
             continue;
         int wrote = snprintf(text + used, bytes - used, "--%s, ", option->name);

@@ -91,25 +91,19 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-static const char *shape_name(enum shape shape)
-{
-    return shape == SHAPE_BURST ? "burst" : "closed";
-}
-
 /* The report's head; cells as far as there are any. */
 static struct report make_report(const struct compare *compare)
 {
     const struct compare_options *options = compare->options;
     const struct group *first = &compare->groups[0];
-    bool closed = options->shape == SHAPE_CLOSED;
+    bool timed = options->shape.kind != SHAPE_BURST;
     struct report report = {
         .host = &compare->host,
         .tool = "compare",
         .workload = options->workload,
-        .shape = shape_name(options->shape),
+        .shape = options->shape,
         .size = options->size_bytes,
-        .slice_s = closed && compare->group_count > 0 ? first->plan.slice_s : NAN,
-        .burst_requests = closed ? 0 : options->burst_requests,
+        .slice_s = timed && compare->group_count > 0 ? first->plan.slice_s : NAN,
         .seed = options->seed,
         .server_cpus = compare->server_cpus,
         .driver_cpus = compare->driver_cpus,
@@ -174,7 +168,7 @@ static int check_limits(const struct compare_options *options)
 
     for (size_t i = 0; i < options->conns_count; i++)
         most = options->conns[i] > most ? options->conns[i] : most;
-    bool burst = options->shape == SHAPE_BURST;
+    bool burst = options->shape.kind == SHAPE_BURST;
     uint64_t servers = options->engines.count + 1;
     struct limits_need need = {
         .driver_conns = burst ? most : most * servers,

@@ -14,21 +14,15 @@
 
 #include <signal.h>
 
-enum shape {
-    SHAPE_CLOSED,
-    SHAPE_BURST,
-};
-
 struct compare_options {
     struct engine_list engines;
     const char *reference; /* a row's name; NULL: epoll, else the first that runs */
     const char *workload;
     enum driver_workload driver_workload;
-    enum shape shape;
+    struct shape shape;
     unsigned conns[CLI_COUNTS_MAX];
     size_t conns_count;
     uint32_t size_bytes;
-    uint32_t burst_requests;    /* of each client of a burst */
     uint64_t frame_limit_bytes; /* 0: the workload's own */
     double budget_s;            /* for the whole run, where rounds is 0 */
     unsigned rounds;            /* 0: as many as the budget allows */

@@ -5,6 +5,7 @@
  */
 #include "bench/compare.h"
 
+#include "bench/shape_cli.h"
 #include "bench/workloads/workloads.h"
 
 #include <errno.h>
@@ -14,22 +15,19 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define ENGINES_DEFAULT        "uring,epoll,poll"
-#define CONNS_DEFAULT          "100,200,1000"
-#define SIZE_DEFAULT           100
-#define SIZE_MAX_BYTES         (16u << 20)
-#define BURST_REQUESTS_DEFAULT 100
-#define BUDGET_DEFAULT_S       60
-#define READY_TIMEOUT_S        15
+#define ENGINES_DEFAULT  "uring,epoll,poll"
+#define CONNS_DEFAULT    "100,200,1000"
+#define SIZE_DEFAULT     100
+#define SIZE_MAX_BYTES   (16u << 20)
+#define BUDGET_DEFAULT_S 60
+#define READY_TIMEOUT_S  15
 
 enum {
     KEY_ENGINES = 256,
     KEY_REFERENCE,
     KEY_WORKLOAD,
-    KEY_SHAPE,
     KEY_CONNS,
     KEY_SIZE,
-    KEY_REQUESTS,
     KEY_MAX_FRAME,
     KEY_BUDGET,
     KEY_ROUNDS,
@@ -68,11 +66,6 @@ static const struct argp_option options_table[] = {
             "listen=ADDRESS:PORT' (see also $WEIR_WORKLOAD, $WEIR_WORKERS). May be repeated"},
     {.doc = "The work:", .group = 2},
     {.name = "workload", .key = KEY_WORKLOAD, .arg = "NAME", .doc = "echo or frame. Default: echo"},
-    {.name = "shape",
-     .key = KEY_SHAPE,
-     .arg = "NAME",
-     .doc = "closed: one request in flight on each connection; burst: all clients connect at once, "
-            "send --requests-per-conn each and close. Default: closed"},
     {.name = "conns",
      .key = KEY_CONNS,
      .arg = "LIST",
@@ -81,10 +74,6 @@ static const struct argp_option options_table[] = {
      .key = KEY_SIZE,
      .arg = "BYTES",
      .doc = "Payload of a request, 1 to 16m. Default: 100"},
-    {.name = "requests-per-conn",
-     .key = KEY_REQUESTS,
-     .arg = "N",
-     .doc = "Requests of each client of a burst. Default: 100"},
     {.name = "max-frame",
      .key = KEY_MAX_FRAME,
      .arg = "BYTES",
@@ -161,7 +150,8 @@ static const char documentation[] =
     "interval of the ratio to lie beyond that.\n\n"
     "  weir-bench compare --engines uring,epoll,poll\n"
     "  weir-bench compare --engines uring,uring:features=-multishot_recv,-cqe_skip\n"
-    "  weir-bench compare --shape burst --conns 100,1000 --json r.json\n\n"
+    "  weir-bench compare --shape burst --conns 100,1000 --json r.json\n"
+    "  weir-bench compare --shape pipeline --depth 32 --conns 10\n\n"
     "Exit status: 0 done; 1 a server failed or bytes came back wrong; 2 bad usage, or a limit is "
     "in the way; "
     "3 nothing could run; 4 slower than the baseline; 130 interrupted.";
@@ -197,16 +187,6 @@ static void read_workload(struct argp_state *state, const char *name,
         options->driver_workload = DRIVER_FRAME;
     else
         argp_error(state, "the load driver does not speak '%s'", name);
-}
-
-static void read_shape(struct argp_state *state, const char *name, struct compare_options *options)
-{
-    if (strcmp(name, "closed") == 0)
-        options->shape = SHAPE_CLOSED;
-    else if (strcmp(name, "burst") == 0)
-        options->shape = SHAPE_BURST;
-    else
-        argp_error(state, "unknown shape '%s'; valid: closed, burst", name);
 }
 
 /* NAME=COMMAND; `text` is argv's and lives as long as the program. */
@@ -245,15 +225,9 @@ static int parse_work(int key, char *arg, struct argp_state *state, struct compa
     case KEY_WORKLOAD:
         read_workload(state, arg, options);
         return 0;
-    case KEY_SHAPE:
-        read_shape(state, arg, options);
-        return 0;
     case KEY_SIZE:
         options->size_bytes =
             (uint32_t)weir__cli_count(state, "size", arg, true, 1, SIZE_MAX_BYTES);
-        return 0;
-    case KEY_REQUESTS:
-        options->burst_requests = read_unsigned(state, "requests-per-conn", arg, 1000000);
         return 0;
     case KEY_MAX_FRAME:
         options->frame_limit_bytes = weir__cli_count(state, "max-frame", arg, true, 1, 1u << 30);
@@ -396,6 +370,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     struct compare_options *options = reading->options;
 
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->shape;
+        return 0;
     case KEY_ENGINES:
         reading->engines = arg;
         return 0;
@@ -440,7 +417,6 @@ int weir_bench_compare(int argc, char **argv)
         .workload = "echo",
         .driver_workload = DRIVER_ECHO,
         .size_bytes = SIZE_DEFAULT,
-        .burst_requests = BURST_REQUESTS_DEFAULT,
         .budget_s = BUDGET_DEFAULT_S,
         .ready_timeout_s = READY_TIMEOUT_S,
         .rule = {.percent = NAN},
@@ -457,10 +433,15 @@ int weir_bench_compare(int argc, char **argv)
     options.seed = seed;
     weir__catalog_build(&reading.catalog);
     char *help = weir__catalog_help(&reading.catalog, documentation);
+    static const struct argp_child children[] = {
+        {&weir__shape_argp, 0, "How the connections are used:", 2},
+        {0},
+    };
     struct argp argp = {
         .options = options_table,
         .parser = parse_option,
         .doc = help != NULL ? help : documentation,
+        .children = children,
     };
     weir__cli_parse(&argp, argc, argv, &reading);
     free(help);

@@ -67,12 +67,12 @@ static int open_target(struct group *group, struct contender *contender)
         .workload = options->driver_workload,
         .conns = group->conns,
         .size_bytes = options->size_bytes,
-        .requests_per_conn = options->burst_requests,
+        .shape = options->shape,
         .seed = options->seed + group->index,
         /* One thread is saturated with one CPU, however many it was given. */
         .server_cpus = weir__server_parallelism(&contender->server,
                                                 (unsigned)CPU_COUNT(&options->server_cpus)),
-        .no_connections = options->shape == SHAPE_BURST,
+        .no_connections = options->shape.kind == SHAPE_BURST,
     };
 
     target.pid_count = weir__server_pids(&contender->server, target.server_pids);
@@ -168,7 +168,7 @@ static int drive(struct group *group, struct contender *contender, struct driver
 {
     int result;
 
-    if (group->options->shape == SHAPE_BURST)
+    if (group->options->shape.kind == SHAPE_BURST)
         result = weir__driver_burst(group->driver, contender->target, got);
     else
         result = weir__driver_slice(group->driver, contender->target,
@@ -463,7 +463,7 @@ void weir__group_fill_cell(const struct group *group, const struct contender *co
     cell->verified = contender->requests > 0 && contender->errors == 0 && !contender->failed &&
                      contender->conns_served &&
                      contender->bytes == contender->requests * frame_bytes(group->options);
-    if (group->options->shape == SHAPE_BURST)
+    if (group->options->shape.kind == SHAPE_BURST)
         cell->elapsed_ms = weir__slices_interval(slices, count, SLICE_ELAPSED, seed);
     if (cell->measured)
         fill_ratios(group, contender, cell);

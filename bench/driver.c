@@ -247,8 +247,7 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
         .connect_ns = connect_ns,
         .answer_ns = target->answer_timeout_ns > 0 ? target->answer_timeout_ns
                                                    : WEIR__DRIVER_ANSWER_TIMEOUT_NS,
-        .requests =
-            target->requests_per_conn > 0 ? target->requests_per_conn : WEIR__DRIVER_BURST_REQUESTS,
+        .requests = target->shape.requests > 0 ? target->shape.requests : SHAPE_REQUESTS_DEFAULT,
     };
     return 0;
 }

@@ -19,6 +19,10 @@
  * within 65,536 requests: a response swapped, lost, repeated or of another connection differs from
  * the one expected (with payloads of 8 bytes and more; of 1 byte, 255 times in 256).
  *
+ * In the pipeline shape requests are sent as many at once as may be, and received as much at once
+ * as has come; responses are compared in the order of their requests, and one is late only where
+ * its connection stands still.
+ *
  * Latency is from just before send(2) of a request to just after the recv(2) that ended its
  * response, one clock reading for both ends of neighbouring requests: the comparison of the
  * previous response (some tens of ns for 100 bytes) counts as part of the next request, and
@@ -35,13 +39,13 @@
 #include <sys/types.h>
 
 #include "bench/histogram.h"
+#include "bench/shape.h"
 
 #define WEIR__DRIVER_PIDS_MAX    256 /* server processes summed for one target */
 #define WEIR__DRIVER_TARGETS_MAX 64  /* targets open in one driver */
 #define WEIR__DRIVER_TEXT_BYTES  256 /* messages, NUL included */
 
 /* Defaults of struct driver_target. */
-#define WEIR__DRIVER_BURST_REQUESTS    100u
 #define WEIR__DRIVER_ANSWER_TIMEOUT_NS 10000000000u
 static inline uint64_t weir__driver_connect_timeout_ns(uint32_t conns)
 {
@@ -71,9 +75,9 @@ struct driver_target {
     struct sockaddr_storage addr; /* where the server listens; IPv4 or IPv6 */
     socklen_t addr_len;
     enum driver_workload workload;
+    struct shape shape;          /* of its slices; a burst needs no other target */
     uint32_t conns;              /* connections (closed) or clients (burst), >= 1 */
     uint32_t size_bytes;         /* payload of a request, 1 .. 16 MiB */
-    uint32_t requests_per_conn;  /* burst: requests of each client; 0: 100 */
     uint64_t seed;               /* picks the payloads */
     uint64_t connect_timeout_ns; /* for all connections together; 0: 10 s + 1 ms each */
     uint64_t answer_timeout_ns;  /* for each response, and for a server to close; 0: 10 s */
@@ -144,17 +148,17 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
                       uint32_t *target_id);
 
 /*
- * Closed loop for `duration_ns`, one request in flight on each connection, then drains. Fills
- * `*out` whole. Returns 0 even if connections failed or bytes were wrong (out->errors says so: a
- * result, not a failure of the call); -ENOTCONN if no connection is left; -ENOENT for a target
- * that is not open; -EPIPE when the driver died. Takes at most duration_ns + answer_timeout_ns and
- * a little.
+ * The target's shape for `duration_ns`, then drains: closed, one request in flight on each
+ * connection; pipeline, as many as its depth. Fills `*out` whole. Returns 0 even if connections
+ * failed or bytes were wrong (out->errors says so: a result, not a failure of the call); -ENOTCONN
+ * if no connection is left; -ENOENT for a target that is not open; -EPIPE when the driver died.
+ * Takes at most duration_ns + answer_timeout_ns and a little.
  */
 int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
                        struct driver_slice *out);
 
 /*
- * One burst: `conns` clients connect at once, each sends requests_per_conn requests one after
+ * One burst: `conns` clients connect at once, each sends shape.requests requests one after
  * another, half-closes and waits for the server to close. Connections from weir__driver_open are
  * left alone. Latency counts requests, not the connect. Bounded by connect_timeout_ns for
  * connecting and answer_timeout_ns for each response; errors as for weir__driver_slice.

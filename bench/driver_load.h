@@ -33,14 +33,26 @@ struct drive_conn {
     uint32_t id;       /* within the target; picks the payload */
     uint32_t sent;     /* bytes of the request under way, on the wire */
     uint32_t received; /* bytes of its response */
-    uint64_t seq;      /* of the request under way, or the next */
-    uint64_t since_ns; /* when the phase began, or the request under way was sent */
+    uint32_t ahead; /* pipeline: requests sent whole and not yet answered; `sent` is the next's */
+    uint64_t seq;   /* of the request under way, or the next; pipeline: of the oldest */
+    uint64_t since_ns; /* when the phase began, or the request under way was sent; pipeline: when
+                          bytes last came */
+};
+
+struct drive_worker;
+
+/* How a shape takes its connections through a slice: driver_worker.c calls these. */
+struct drive_machine {
+    void (*start)(struct drive_worker *worker, struct drive_conn *conn);
+    void (*event)(struct drive_worker *worker, struct drive_conn *conn, uint32_t events);
 };
 
 struct drive_worker {
     struct drive_target *target;
+    const struct drive_machine *machine;
     struct drive_conn *conns;
     uint32_t count;
+    uint64_t *begun_ns; /* pipeline: when request `seq` was sent, at [conn][seq % depth] */
     int epoll_fd;
     uint8_t *buffer; /* received bytes; shared by all connections, as they are verified at once */
     cpu_set_t cpus;  /* of its thread, if pinned */
@@ -114,6 +126,24 @@ int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn);
 
 /* Runs the worker's share of a slice in the calling thread: results are in the worker. */
 void weir__drive_worker_run(struct drive_worker *worker);
+
+/* For the machines. Each of the first three gives the connection up, counts it, and keeps the text
+ * if it is the first of the slice. */
+__attribute__((format(printf, 3, 4))) void
+weir__drive_fail(struct drive_worker *worker, struct drive_conn *conn, const char *format, ...);
+void weir__drive_fail_extra(struct drive_worker *worker, struct drive_conn *conn, uint64_t extra);
+/* `failure`: errno, or 0 where the server closed. */
+void weir__drive_fail_lost(struct drive_worker *worker, struct drive_conn *conn, int failure);
+
+/* Compares the next `len` bytes of the response to request `seq`, no more than are left of it.
+ * False: they differ; the connection is given up. */
+bool weir__drive_verify(struct drive_worker *worker, struct drive_conn *conn, const uint8_t *got,
+                        uint32_t len);
+
+/* --- the machines --------------------------------------------------------------------------- */
+
+extern const struct drive_machine weir__drive_closed; /* and burst */
+extern const struct drive_machine weir__drive_pipeline;
 
 /* --- driver_cpu.c --------------------------------------------------------------------------- */
 

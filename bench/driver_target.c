@@ -38,22 +38,31 @@ static void worker_deinit(struct drive_worker *worker)
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
     free(worker->buffer);
+    free(worker->begun_ns);
     free(worker->conns);
     memset(worker, 0, sizeof(*worker));
     worker->epoll_fd = -1;
 }
 
+static const struct drive_machine *machine_of(enum shape_kind kind)
+{
+    return kind == SHAPE_PIPELINE ? &weir__drive_pipeline : &weir__drive_closed;
+}
+
 static int worker_init(struct drive_worker *worker, struct drive_target *target, uint32_t first,
                        uint32_t count)
 {
+    uint32_t depth = target->spec.shape.depth;
     worker->target = target;
+    worker->machine = machine_of(target->spec.shape.kind);
     worker->count = count;
+    worker->begun_ns = calloc((size_t)count * depth + 1, sizeof(*worker->begun_ns));
     worker->conns = calloc(count > 0 ? count : 1, sizeof(*worker->conns));
     worker->buffer = malloc(WEIR__DRIVE_BUFFER_BYTES);
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll_fd < 0)
         return -errno;
-    if (!worker->conns || !worker->buffer)
+    if (!worker->conns || !worker->buffer || !worker->begun_ns)
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++) {
         worker->conns[i].fd = -1;
@@ -118,9 +127,10 @@ static int check_spec(const struct driver_target *spec, char *error)
 {
     if (spec->conns < 1 || spec->size_bytes < 1 || spec->size_bytes > 16u << 20 ||
         spec->pid_count > WEIR__DRIVER_PIDS_MAX ||
-        (spec->workload != DRIVER_ECHO && spec->workload != DRIVER_FRAME))
+        (spec->workload != DRIVER_ECHO && spec->workload != DRIVER_FRAME) ||
+        spec->shape.kind >= SHAPE_COUNT || spec->shape.depth > SHAPE_DEPTH_MAX)
         return fail(error, -EINVAL,
-                    "target: connections, size, processes or workload out of range");
+                    "target: connections, size, processes, workload or shape out of range");
     return 0;
 }
 
@@ -130,14 +140,16 @@ static void target_prepare(struct drive_target *target, const struct driver_targ
     memset(target, 0, sizeof(*target));
     target->spec = *spec;
     target->threads = threads;
-    if (spec->requests_per_conn == 0)
-        target->spec.requests_per_conn = WEIR__DRIVER_BURST_REQUESTS;
+    if (spec->shape.requests == 0)
+        target->spec.shape.requests = SHAPE_REQUESTS_DEFAULT;
     if (spec->connect_timeout_ns == 0)
         target->spec.connect_timeout_ns = weir__driver_connect_timeout_ns(spec->conns);
     if (spec->answer_timeout_ns == 0)
         target->spec.answer_timeout_ns = WEIR__DRIVER_ANSWER_TIMEOUT_NS;
     if (spec->server_cpus == 0)
         target->spec.server_cpus = 1;
+    if (spec->shape.kind == SHAPE_PIPELINE && spec->shape.depth == 0)
+        target->spec.shape.depth = SHAPE_DEPTH_DEFAULT;
     uint32_t size = spec->size_bytes;
     target->header[0] = (uint8_t)(size >> 24);
     target->header[1] = (uint8_t)(size >> 16);
@@ -326,7 +338,7 @@ static int burst_prepare(struct drive_target *target, char *error)
 {
     for (unsigned i = 0; i < target->threads; i++) {
         struct drive_worker *worker = &target->burst[i];
-        worker->requests = target->spec.requests_per_conn;
+        worker->requests = target->spec.shape.requests;
         for (uint32_t k = 0; k < worker->count; k++) {
             struct drive_conn *conn = &worker->conns[k];
             conn->fd =
@@ -365,6 +377,8 @@ int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
         int rc = workers_new(&target->burst, target, cpus);
         if (rc < 0)
             return fail(error, rc, "burst");
+        for (unsigned i = 0; i < target->threads; i++)
+            target->burst[i].machine = &weir__drive_closed;
     }
     int rc = burst_prepare(target, error);
     if (rc == 0)

@@ -49,6 +49,11 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
+static bool is_burst(const struct load_options *options)
+{
+    return options->target.shape.kind == SHAPE_BURST;
+}
+
 /* --- before the run ------------------------------------------------------------------------- */
 
 static int check_limits(const struct load_options *options)
@@ -58,7 +63,7 @@ static int check_limits(const struct load_options *options)
     const struct limits_need need = {
         .driver_conns = options->target.conns,
         .conns_per_addr = options->target.conns,
-        .connect_burst = options->burst && options->loopback ? options->target.conns : 0,
+        .connect_burst = is_burst(options) && options->loopback ? options->target.conns : 0,
         .loopback = options->loopback,
     };
     if (weir__limits_require(&need, text, sizeof(text)) < 0) {
@@ -102,7 +107,7 @@ static int probe(struct load *load)
 
 static int open_target(struct load *load)
 {
-    int rc = load->options->burst ? probe(load) : 0;
+    int rc = is_burst(load->options) ? probe(load) : 0;
     if (rc == 0)
         rc = weir__driver_open(load->driver, &load->options->target, &load->target_id);
     if (rc < 0)
@@ -127,7 +132,7 @@ static size_t rounds_at_most(const struct load_options *options)
 {
     if (options->bursts > 0)
         return options->bursts;
-    if (options->burst)
+    if (is_burst(options))
         return SAMPLES_MAX;
     double slices = ceil(options->seconds / options->slice_s);
     return slices < SAMPLES_MAX ? (size_t)slices : SAMPLES_MAX;
@@ -168,7 +173,7 @@ static bool goes_on(const struct load *load, uint64_t began_ns)
     const struct load_options *options = load->options;
     if (interrupted || load->rounds >= rounds_at_most(options))
         return false;
-    if (options->burst && options->bursts > 0)
+    if (is_burst(options) && options->bursts > 0)
         return true;
     bool alive = load->rounds == 0 || load->slice.conns_alive > 0;
     return alive && (double)(weir__clock_ns() - began_ns) < options->seconds * 1e9;
@@ -180,7 +185,7 @@ static int run(struct load *load)
     uint64_t began_ns = weir__clock_ns();
     int rc = 0;
     while (rc == 0 && goes_on(load, began_ns)) {
-        if (options->burst)
+        if (is_burst(options))
             rc = weir__driver_burst(load->driver, load->target_id, &load->slice);
         else
             rc = weir__driver_slice(load->driver, load->target_id,
@@ -226,8 +231,8 @@ static void fill_cell(const struct load *load, struct report_cell *cell)
         .verified = load->requests > 0 && load->errors == 0,
         .rps = interval_of(load, load->rps, load->samples),
         .server_cpu_us = interval_of(load, load->cpu_us, load->cpu_samples),
-        .elapsed_ms = options->burst ? interval_of(load, load->elapsed_ms, load->samples)
-                                     : weir__interval_unknown(),
+        .elapsed_ms = is_burst(options) ? interval_of(load, load->elapsed_ms, load->samples)
+                                        : weir__interval_unknown(),
         .latency = {percentile_us(load, 50), percentile_us(load, 90), percentile_us(load, 99),
                     percentile_us(load, 99.9), percentile_us(load, 100)},
         .rss_peak = server_memory(&options->target, "VmHWM"),
@@ -259,14 +264,10 @@ static int report(struct load *load)
         .host = &host,
         .tool = "load",
         .workload = options->target.workload == DRIVER_FRAME ? "frame" : "echo",
-        .shape = options->burst ? "burst" : "closed",
+        .shape = options->target.shape,
         .size = options->target.size_bytes,
         .rounds = load->rounds,
-        .slice_s = options->burst ? NAN : options->slice_s,
-        .burst_requests = !options->burst ? 0
-                          : options->target.requests_per_conn > 0
-                              ? options->target.requests_per_conn
-                              : WEIR__DRIVER_BURST_REQUESTS,
+        .slice_s = is_burst(options) ? NAN : options->slice_s,
         .seed = options->target.seed,
         .server_cpus = options->server_cpus_known ? server_cpus : NULL,
         .driver_cpus = options->driver_pinned ? driver_cpus : NULL,
@@ -305,7 +306,7 @@ static int load_server(struct load *load)
         return EXIT_INTERRUPTED;
     if (rc < 0)
         return rc == -EPIPE ? EXIT_FAILED : EXIT_NOTHING_RAN;
-    load->rss_idle = load->options->burst ? NAN : server_memory(&load->options->target, "VmRSS");
+    load->rss_idle = is_burst(load->options) ? NAN : server_memory(&load->options->target, "VmRSS");
 
     int ran = run(load);
     int closed = ran == 0 ? weir__driver_close(load->driver, load->target_id) : 0;

@@ -12,8 +12,7 @@ struct load_options {
     const char *connect; /* as typed */
     struct driver_target target;
     const char *engine; /* the name of the row; NULL: `connect` */
-    bool burst;
-    bool loopback; /* the server is on 127.0.0.0/8 */
+    bool loopback;      /* the server is on 127.0.0.0/8 */
     double seconds;
     double slice_s;
     uint64_t bursts; /* 0: as many as fit into `seconds` */

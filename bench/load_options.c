@@ -13,17 +13,16 @@
 
 #include "bench/cli.h"
 #include "bench/preflight.h"
+#include "bench/shape_cli.h"
 #include "bench/workloads/workloads.h"
 
 enum {
     OPTION_CONNECT = 256,
     OPTION_WORKLOAD,
-    OPTION_SHAPE,
     OPTION_CONNS,
     OPTION_SIZE,
     OPTION_SECONDS,
     OPTION_SLICE,
-    OPTION_REQUESTS,
     OPTION_BURSTS,
     OPTION_TIMEOUT,
     OPTION_SEED,
@@ -42,16 +41,11 @@ static const struct argp_option option_table[] = {
     {NULL, 0, NULL, 0, "The load:", 1},
     {"connect", OPTION_CONNECT, "HOST:PORT", 0, "The server to load; must be given", 0},
     {"workload", OPTION_WORKLOAD, "NAME", 0, "echo or frame. Default: echo", 0},
-    {"shape", OPTION_SHAPE, "NAME", 0,
-     "closed: connections with one request in flight each, for a time; burst: clients that connect "
-     "at once, ask, and close. Default: closed",
-     0},
     {"conns", OPTION_CONNS, "N", 0, "Connections, or clients of a burst. Default: 100", 0},
     {"size", OPTION_SIZE, "BYTES", 0, "Payload of a request, 1 to 16m. Default: 100", 0},
     {"seconds", OPTION_SECONDS, "SECONDS", 0, "How long to go on. Default: 10", 0},
-    {"slice", OPTION_SLICE, "SECONDS", 0, "closed: length of one measurement. Default: 0.25", 0},
-    {"requests-per-conn", OPTION_REQUESTS, "N", 0, "burst: requests of each client. Default: 100",
-     0},
+    {"slice", OPTION_SLICE, "SECONDS", 0,
+     "Length of one measurement; a burst has its own. Default: 0.25", 0},
     {"bursts", OPTION_BURSTS, "N", 0, "burst: how many. Default: as many as --seconds has room for",
      0},
     {"timeout", OPTION_TIMEOUT, "SECONDS", 0,
@@ -98,13 +92,6 @@ static void read_workload(struct argp_state *state, const char *text, struct loa
         argp_error(state, "unknown workload '%s'; valid: %s", text, names);
 }
 
-static void read_shape(struct argp_state *state, const char *text, struct load_options *options)
-{
-    options->burst = strcmp(text, "burst") == 0;
-    if (!options->burst && strcmp(text, "closed") != 0)
-        argp_error(state, "unknown shape '%s'; valid: closed, burst", text);
-}
-
 static void read_pids(struct argp_state *state, const char *text, struct driver_target *target)
 {
     char *copy = strdup(text), *rest = copy;
@@ -141,9 +128,6 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
     case OPTION_WORKLOAD:
         read_workload(state, arg, options);
         return 0;
-    case OPTION_SHAPE:
-        read_shape(state, arg, options);
-        return 0;
     case OPTION_CONNS:
         target->conns = read_u32(state, "conns", arg, false, 16000000);
         return 0;
@@ -155,9 +139,6 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_SLICE:
         options->slice_s = read_seconds(state, "slice", arg);
-        return 0;
-    case OPTION_REQUESTS:
-        target->requests_per_conn = read_u32(state, "requests-per-conn", arg, false, 1000000000);
         return 0;
     case OPTION_BURSTS:
         options->bursts = weir__cli_count(state, "bursts", arg, false, 1, 1000000);
@@ -177,6 +158,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct load_options *options = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->target.shape;
+        return 0;
     case OPTION_ENGINE:
         options->engine = arg;
         return 0;
@@ -227,7 +211,11 @@ static const char doc[] =
 
 void weir__load_options_read(struct load_options *options, int argc, char **argv)
 {
-    static const struct argp argp = {option_table, parse_option, NULL, doc, NULL, NULL, NULL};
+    static const struct argp_child children[] = {
+        {&weir__shape_argp, 0, "How the connections are used:", 1},
+        {0},
+    };
+    static const struct argp argp = {option_table, parse_option, NULL, doc, children, NULL, NULL};
     memset(options, 0, sizeof(*options));
     options->seconds = 10;
     options->slice_s = 0.25;
@@ -235,7 +223,7 @@ void weir__load_options_read(struct load_options *options, int argc, char **argv
     options->target.size_bytes = 100;
     options->target.seed = 1;
     weir__cli_parse(&argp, argc, argv, options);
-    options->target.no_connections = options->burst;
+    options->target.no_connections = options->target.shape.kind == SHAPE_BURST;
     if (!options->engine)
         options->engine = options->connect;
 }

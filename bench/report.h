@@ -7,6 +7,7 @@
 #ifndef WEIR_BENCH_REPORT_H
 #define WEIR_BENCH_REPORT_H
 
+#include "bench/shape.h"
 #include "bench/stats.h"
 
 #include <jansson.h>
@@ -58,12 +59,11 @@ struct report {
     const struct host *host; /* NULL: leave out */
     const char *tool;        /* "compare" or "load" */
     const char *workload;
-    const char *shape;
-    unsigned size;           /* bytes of a request's payload */
-    unsigned rounds;         /* slices per server; of the smallest group where groups differ */
-    double slice_s;          /* seconds of one slice; NAN for bursts */
-    unsigned burst_requests; /* requests per client of a burst; 0 in other shapes */
-    const char *reference;   /* NULL: none ran */
+    struct shape shape;
+    unsigned size;         /* bytes of a request's payload */
+    unsigned rounds;       /* slices per server; of the smallest group where groups differ */
+    double slice_s;        /* seconds of one slice; NAN for bursts */
+    const char *reference; /* NULL: none ran */
     uint64_t seed;
     const char *server_cpus; /* as a list, "0-3"; NULL: unknown */
     const char *driver_cpus;

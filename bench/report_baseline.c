@@ -88,10 +88,10 @@ static bool comparable(const json_t *document, const struct report *plan, char *
         return false;
     }
     if (!same_text(run, "workload", plan->workload, error, error_bytes) ||
-        !same_text(run, "shape", plan->shape, error, error_bytes))
-        return false;
-    if (!same_number(run, "size", plan->size, error, error_bytes) ||
-        !same_number(run, "burst_requests", plan->burst_requests, error, error_bytes))
+        !same_text(run, "shape", weir__shape_words(plan->shape.kind)->name, error, error_bytes) ||
+        !same_number(run, "burst_requests", plan->shape.requests, error, error_bytes) ||
+        !same_number(run, "depth", plan->shape.depth, error, error_bytes) ||
+        !same_number(run, "size", plan->size, error, error_bytes))
         return false;
     for (size_t i = 0; i < plan->cell_count; i++) {
         if (find_cell(document, &plan->cells[i]) != NULL)

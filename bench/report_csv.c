@@ -89,7 +89,8 @@ int weir__report_write_csv(FILE *out, const struct report *report)
     for (size_t i = 0; i < report->cell_count; i++) {
         const struct report_cell *cell = &report->cells[i];
 
-        fprintf(out, "%s,%s,%u,", report->workload, report->shape, report->size);
+        fprintf(out, "%s,%s,%u,", report->workload, weir__shape_words(report->shape.kind)->name,
+                report->size);
         put_text(out, cell->engine);
         fprintf(out, ",%u", cell->conns);
         if (cell->measured)

@@ -49,7 +49,7 @@ static const enum column burst_load_columns[] = {
 
 static const enum column *columns_of(const struct report *report, size_t *count)
 {
-    bool burst = strcmp(report->shape, "burst") == 0;
+    bool burst = report->shape.kind == SHAPE_BURST;
 
     if (strcmp(report->tool, "load") == 0)
         return burst ? COLUMNS(burst_load_columns, count) : COLUMNS(closed_load_columns, count);
@@ -313,15 +313,27 @@ void weir__grid_deinit(struct grid *grid)
     memset(grid, 0, sizeof *grid);
 }
 
+static void describe_shape(const struct shape *shape, char *text, size_t bytes)
+{
+    switch (shape->kind) {
+    case SHAPE_BURST:
+        snprintf(text, bytes, "burst, %u requests a client", shape->requests);
+        break;
+    case SHAPE_PIPELINE:
+        snprintf(text, bytes, "pipeline, %u in flight on each connection", shape->depth);
+        break;
+    default:
+        snprintf(text, bytes, "%s loop", weir__shape_words(shape->kind)->name);
+        break;
+    }
+}
+
 void weir__grid_title(const struct report *report, char *text, size_t bytes)
 {
     char work[128];
     char slices[96];
 
-    if (strcmp(report->shape, "burst") == 0)
-        snprintf(work, sizeof work, "burst, %u requests a client", report->burst_requests);
-    else
-        snprintf(work, sizeof work, "%s loop", report->shape);
+    describe_shape(&report->shape, work, sizeof work);
     if (isnan(report->slice_s))
         snprintf(slices, sizeof slices, "%u rounds", report->rounds);
     else

@@ -139,7 +139,7 @@ static void put_bars(FILE *out, const struct report *report, unsigned conns,
 
 static void put_all_bars(FILE *out, const struct report *report)
 {
-    bool burst = strcmp(report->shape, "burst") == 0;
+    bool burst = report->shape.kind == SHAPE_BURST;
 
     for (size_t i = 0; i < report->cell_count; i++) {
         unsigned conns = report->cells[i].conns;

@@ -30,6 +30,12 @@ static json_t *number_or_null(int64_t value)
     return value < 0 ? json_null() : json_integer(value);
 }
 
+/* What a shape has no use for is 0. */
+static json_t *known_or_null(uint32_t value)
+{
+    return value > 0 ? json_integer(value) : json_null();
+}
+
 /* Host strings come from files: what is not UTF-8 is unknown, like what is not there. */
 static json_t *string_or_null(const char *text)
 {
@@ -107,14 +113,13 @@ static json_t *notes_array(const struct report *report)
 static json_t *run_object(const struct report *report)
 {
     return json_pack(
-        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:b, s:o}", "workload",
-        report->workload, "shape", report->shape, "size", (int)report->size, "rounds",
-        (int)report->rounds, "slice_s", real_or_null(report->slice_s), "reference",
-        string_or_null(report->reference), "noise", noise_all_object(report), "seed",
-        (json_int_t)report->seed, "burst_requests",
-        number_or_null(report->burst_requests > 0 ? (int64_t)report->burst_requests : -1),
-        "server_cpus", string_or_null(report->server_cpus), "driver_cpus",
-        string_or_null(report->driver_cpus), "congestion_control",
+        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "workload",
+        report->workload, "shape", weir__shape_words(report->shape.kind)->name, "size",
+        (int)report->size, "rounds", (int)report->rounds, "slice_s", real_or_null(report->slice_s),
+        "reference", string_or_null(report->reference), "noise", noise_all_object(report), "seed",
+        (json_int_t)report->seed, "burst_requests", known_or_null(report->shape.requests), "depth",
+        known_or_null(report->shape.depth), "server_cpus", string_or_null(report->server_cpus),
+        "driver_cpus", string_or_null(report->driver_cpus), "congestion_control",
         string_or_null(report->congestion), "interrupted", report->interrupted, "notes",
         notes_array(report));
 }

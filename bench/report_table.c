@@ -236,7 +236,7 @@ void weir__report_table(FILE *out, const struct report *report, bool colour)
         fputs("* best of its column, or no worse than the best beyond noise; ± the farther end of "
               "the 95 % interval\n",
               out);
-        if (strcmp(report->shape, "burst") == 0)
+        if (report->shape.kind == SHAPE_BURST)
             put_burst_matrix(&style, report);
     }
     fputc('\n', out);

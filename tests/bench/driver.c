@@ -408,7 +408,7 @@ Test(driver_burst, serves_all_clients_again_and_again, .init = bound)
 {
     start_driver(1);
     target.no_connections = true;
-    target.requests_per_conn = 20;
+    target.shape.requests = 20;
     start_server(DRIVER_ECHO, 100, 100);
     open_target();
     for (uint32_t i = 1; i <= 4; i++) {
@@ -424,7 +424,7 @@ Test(driver_burst, serves_all_clients_again_and_again, .init = bound)
 Test(driver_burst, leaves_the_open_connections_alone, .init = bound)
 {
     start_driver(2);
-    target.requests_per_conn = 5;
+    target.shape.requests = 5;
     start_server(DRIVER_FRAME, 10, 100);
     open_target();
     run_slice();
@@ -456,7 +456,7 @@ Test(driver_burst, counts_a_client_that_failed, .init = bound)
     server.fault_request = 7;
     start_driver(1);
     target.no_connections = true;
-    target.requests_per_conn = 10;
+    target.shape.requests = 10;
     start_server(DRIVER_ECHO, 8, 100);
     open_target();
     run_burst();
@@ -474,7 +474,7 @@ Test(driver_burst, counts_connects_that_had_to_be_repeated, .init = bound)
     server.accept_delay_ms = 500;
     start_driver(1);
     target.no_connections = true;
-    target.requests_per_conn = 1;
+    target.shape.requests = 1;
     start_server(DRIVER_ECHO, 6, 100);
     open_target();
     run_burst();
@@ -489,7 +489,7 @@ Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
     server.fault = FAULT_NEVER_CLOSE;
     start_driver(1);
     target.no_connections = true;
-    target.requests_per_conn = 2;
+    target.shape.requests = 2;
     target.answer_timeout_ns = ANSWER_TIMEOUT_NS;
     start_server(DRIVER_ECHO, 3, 100);
     open_target();
@@ -517,7 +517,7 @@ Test(driver_open, says_that_nothing_listens, .init = bound)
     cr_expect_str_eq(weir__driver_error(driver),
                      "connection 0: connect: Connection refused: nothing listens there");
     target.no_connections = true;
-    target.requests_per_conn = 1;
+    target.shape.requests = 1;
     open_target();
     run_burst();
     cr_expect_eq(slice.errors, 3);

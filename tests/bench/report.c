@@ -54,7 +54,7 @@ static void setup(void)
     report = (struct report){
         .tool = "compare",
         .workload = "echo",
-        .shape = "closed",
+        .shape = {.kind = SHAPE_CLOSED},
         .size = 100,
         .rounds = 40,
         .slice_s = 0.25,

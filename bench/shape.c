@@ -1,0 +1,52 @@
+/* The table of shapes (shape.h). */
+#include "bench/shape.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct shape_words words[SHAPE_COUNT] = {
+    [SHAPE_CLOSED] = {"closed", "requests/s", "req/s", "CPU us/req", "request"},
+    [SHAPE_BURST] = {"burst", "requests/s", "req/s", "CPU us/req", "request"},
+    [SHAPE_PIPELINE] = {"pipeline", "requests/s", "req/s", "CPU us/req", "request"},
+};
+
+const struct shape_words *weir__shape_words(enum shape_kind kind)
+{
+    return &words[kind];
+}
+
+int weir__shape_find(const char *name)
+{
+    for (int kind = 0; kind < SHAPE_COUNT; kind++) {
+        if (strcmp(words[kind].name, name) == 0)
+            return kind;
+    }
+    return -ENOENT;
+}
+
+void weir__shape_names(char *text, size_t capacity)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (int kind = 0; kind < SHAPE_COUNT && used < capacity; kind++) {
+        int n =
+            snprintf(text + used, capacity - used, "%s%s", used > 0 ? ", " : "", words[kind].name);
+        used += (size_t)n;
+    }
+}
+
+static uint32_t number(uint32_t given, uint32_t otherwise)
+{
+    return given > 0 ? given : otherwise;
+}
+
+void weir__shape_fill(struct shape *shape)
+{
+    const struct shape given = *shape;
+    *shape = (struct shape){.kind = given.kind};
+    if (given.kind == SHAPE_BURST)
+        shape->requests = number(given.requests, SHAPE_REQUESTS_DEFAULT);
+    if (given.kind == SHAPE_PIPELINE)
+        shape->depth = number(given.depth, SHAPE_DEPTH_DEFAULT);
+}

@@ -1,0 +1,52 @@
+/*
+ * The shapes of a load: how the driver uses its connections. One table of names, words and units
+ * serves the command lines of `compare` and `load` and all reports, so that a shape is told the
+ * same way everywhere. Nothing here drives: driver_closed.c and its neighbours do.
+ */
+#ifndef WEIR_BENCH_SHAPE_H
+#define WEIR_BENCH_SHAPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum shape_kind {
+    SHAPE_CLOSED,   /* one request in flight on each connection */
+    SHAPE_BURST,    /* clients connect at once, ask some times, and close */
+    SHAPE_PIPELINE, /* `depth` requests in flight on each connection */
+    SHAPE_COUNT,
+};
+
+#define SHAPE_REQUESTS_DEFAULT 100u
+#define SHAPE_DEPTH_DEFAULT    16u
+#define SHAPE_DEPTH_MAX        4096u
+
+/* A shape and what it needs to know; zero is the default of each number. */
+struct shape {
+    enum shape_kind kind;
+    uint32_t requests; /* burst: of each client */
+    uint32_t depth;    /* pipeline: requests in flight on each connection */
+};
+
+/* What people read about a shape. */
+struct shape_words {
+    const char *name;       /* as typed: --shape NAME */
+    const char *rate;       /* "requests/s" */
+    const char *rate_short; /* "req/s" */
+    const char *cpu;        /* "CPU us/req" */
+    const char *unit;       /* "request": what CPU is told per */
+};
+
+/* Static storage. */
+const struct shape_words *weir__shape_words(enum shape_kind kind);
+
+/* The shape called `name`; -ENOENT where there is none. */
+int weir__shape_find(const char *name);
+
+/* Puts the defaults where nothing was said; what the shape has no use for becomes 0. */
+void weir__shape_fill(struct shape *shape);
+
+/* Writes "closed, burst, ..." into text (capacity bytes, NUL included). */
+void weir__shape_names(char *text, size_t capacity);
+
+#endif

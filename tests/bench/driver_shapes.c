@@ -1,0 +1,222 @@
+/*
+ * The load driver's shapes beside the closed one, against a server in this test's own threads: what
+ * a good server is credited with, and that each way of answering wrongly is noticed and described.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/driver.h"
+#include "bench/workloads/workloads.h"
+#include "tests/bench/wrong_server.h"
+
+#define SLICE_NS 50000000u
+
+static struct wrong_server server;
+static struct driver *driver;
+static struct driver_target target;
+static struct driver_slice slice;
+static uint32_t id;
+
+/* A test that hangs dies of SIGALRM. (Criterion's .timeout leaks, which LeakSanitizer minds.) */
+static void bound(void)
+{
+    alarm(60);
+}
+
+/* The driver first: it is forked before this process has threads. */
+static void start(enum driver_workload workload, uint32_t conns, uint32_t size)
+{
+    struct driver_options options = {.no_exec = true, .threads = 1};
+    cr_assert_eq(weir__driver_new(&driver, &options), 0, "%s", weir__driver_error(driver));
+    server.wire_bytes = size + (workload == DRIVER_FRAME ? 4 : 0);
+    wrong_server_start(&server);
+    target.workload = workload;
+    target.conns = conns;
+    target.size_bytes = size;
+    target.seed = 42;
+    target.addr_len = server.addr_len;
+    memcpy(&target.addr, &server.addr, sizeof(server.addr));
+    target.pid_count = 1;
+    target.server_pids[0] = getpid();
+    cr_assert_eq(weir__driver_open(driver, &target, &id), 0, "%s", weir__driver_error(driver));
+}
+
+static void run_slice(void)
+{
+    cr_assert_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), 0, "%s",
+                 weir__driver_error(driver));
+}
+
+static void expect_clean(uint64_t least)
+{
+    cr_assert_str_eq(slice.first_error, "");
+    cr_assert_eq(slice.errors, 0);
+    cr_assert_eq(slice.wrong, 0);
+    cr_assert_geq(slice.requests, least);
+    cr_assert_eq(slice.bytes, slice.requests * server.wire_bytes);
+    cr_assert_eq(slice.latency.count, slice.requests);
+    cr_assert(slice.verified);
+    cr_assert_eq(slice.conns_alive, target.conns);
+    cr_assert_gt(slice.server_cpu_ns, 0);
+    cr_assert_leq(slice.latency.max_ns, slice.elapsed_ns);
+}
+
+static void stop(void)
+{
+    cr_expect_eq(weir__driver_close(driver, id), 0, "%s", weir__driver_error(driver));
+    weir__driver_free(driver);
+}
+
+/* One connection failed with a message that contains `text`; the others went on, and go on. */
+static void expect_one_failure(const char *text, uint64_t wrong)
+{
+    run_slice();
+    cr_expect(strstr(slice.first_error, text), "'%s' is not in '%s'", text, slice.first_error);
+    cr_expect(strstr(slice.first_error, "connection 2 "), "'%s'", slice.first_error);
+    cr_expect_eq(slice.errors, 1);
+    cr_expect_eq(slice.wrong, wrong);
+    cr_expect_not(slice.verified);
+    cr_expect_eq(slice.conns_alive, 4);
+    run_slice();
+    cr_expect(slice.verified);
+    cr_expect_eq(slice.conns_alive, 4);
+    weir__driver_free(driver);
+}
+
+/* --- pipeline ------------------------------------------------------------------------------- */
+
+static void expect_pipeline(enum driver_workload workload, uint32_t conns, uint32_t size,
+                            uint32_t depth)
+{
+    target.shape = (struct shape){.kind = SHAPE_PIPELINE, .depth = depth};
+    start(workload, conns, size);
+    for (int i = 0; i < 3; i++) {
+        run_slice();
+        expect_clean(conns);
+    }
+    cr_expect_eq(server.accepted, conns);
+    stop();
+}
+
+Test(driver_pipeline, has_sixteen_in_flight_on_each_connection_by_default, .init = bound)
+{
+    expect_pipeline(DRIVER_ECHO, 20, 100, 0);
+}
+
+Test(driver_pipeline, of_depth_one_is_a_closed_loop, .init = bound)
+{
+    expect_pipeline(DRIVER_ECHO, 3, 100, 1);
+}
+
+Test(driver_pipeline, deeper_than_one_send_can_gather, .init = bound)
+{
+    expect_pipeline(DRIVER_FRAME, 2, 10, 500);
+}
+
+Test(driver_pipeline, of_single_bytes, .init = bound)
+{
+    expect_pipeline(DRIVER_ECHO, 2, 1, 100);
+}
+
+Test(driver_pipeline, longer_than_any_socket_buffer_does_not_lock_up, .init = bound)
+{
+    expect_pipeline(DRIVER_FRAME, 2, 1u << 20, 16);
+}
+
+/* The server sends back what it has before it reads on, so that both directions fill. */
+Test(driver_pipeline, whose_echo_runs_right_behind_the_request_does_not_lock_up, .init = bound)
+{
+    server.workload = &weir__workload_echo;
+    server.piece_bytes = 10000;
+    expect_pipeline(DRIVER_ECHO, 3, 300000, 16);
+}
+
+Test(driver_pipeline, of_frames_that_are_cut_anywhere, .init = bound)
+{
+    server.workload = &weir__workload_frame;
+    server.piece_bytes = 7;
+    expect_pipeline(DRIVER_FRAME, 3, 20, 16);
+}
+
+Test(driver_pipeline, asks_as_many_as_its_depth_even_in_no_time, .init = bound)
+{
+    target.shape = (struct shape){.kind = SHAPE_PIPELINE, .depth = 4};
+    start(DRIVER_ECHO, 5, 100);
+    cr_assert_eq(weir__driver_slice(driver, id, 0, &slice), 0);
+    expect_clean(20);
+    cr_expect_eq(slice.requests, 20);
+    stop();
+}
+
+static void start_wrong(enum fault fault, uint32_t request, uint32_t byte)
+{
+    server.fault = fault;
+    server.fault_conn = 2;
+    server.fault_request = request;
+    server.fault_byte = byte;
+    target.answer_timeout_ns = 300000000;
+    target.shape = (struct shape){.kind = SHAPE_PIPELINE, .depth = 8};
+    start(DRIVER_ECHO, 5, 100);
+}
+
+Test(driver_pipeline_notices, a_flipped_bit, .init = bound)
+{
+    start_wrong(FAULT_FLIP, 11, 77);
+    expect_one_failure("request 11 byte 77: want 0x", 1);
+}
+
+Test(driver_pipeline_notices, a_dropped_byte, .init = bound)
+{
+    start_wrong(FAULT_DROP, 3, 50);
+    expect_one_failure("request 3 byte 5", 1);
+}
+
+Test(driver_pipeline_notices, bytes_that_were_never_sent, .init = bound)
+{
+    start_wrong(FAULT_EXTRA, 5, 0);
+    expect_one_failure("request 6 byte 0: want 0x", 1);
+}
+
+Test(driver_pipeline_notices, a_response_given_twice, .init = bound)
+{
+    start_wrong(FAULT_REPEAT, 5, 0);
+    expect_one_failure("request 5 byte ", 1);
+}
+
+Test(driver_pipeline_notices, a_close_within_a_response, .init = bound)
+{
+    start_wrong(FAULT_CLOSE_HALF, 9, 40);
+    expect_one_failure("request 9: ", 0);
+}
+
+Test(driver_pipeline_notices, silence, .init = bound)
+{
+    start_wrong(FAULT_SILENT, 9, 0);
+    expect_one_failure("request 9: no answer within 0.3 s (0 of 100 bytes)", 0);
+}
+
+Test(driver_pipeline_notices, bytes_after_the_last_response, .init = bound)
+{
+    server.fault = FAULT_EXTRA;
+    server.fault_request = 3;
+    target.shape = (struct shape){.kind = SHAPE_PIPELINE, .depth = 4};
+    start(DRIVER_ECHO, 1, 100);
+    cr_assert_eq(weir__driver_slice(driver, id, 0, &slice), 0);
+    usleep(100000); /* they may come with the response, or a little later */
+    int closed = weir__driver_close(driver, id);
+    cr_expect(slice.wrong == 1 || closed == -EPROTO, "%lu %d", (unsigned long)slice.wrong, closed);
+    weir__driver_free(driver);
+}
+
+Test(driver_pipeline, refuses_a_depth_out_of_range, .init = bound)
+{
+    target.shape = (struct shape){.kind = SHAPE_PIPELINE, .depth = 1};
+    start(DRIVER_ECHO, 1, 100);
+    target.shape.depth = SHAPE_DEPTH_MAX + 1;
+    cr_expect_eq(weir__driver_open(driver, &target, &id), -EINVAL);
+    weir__driver_free(driver);
+}

@@ -1,0 +1,190 @@
+/*
+ * Every shape on every engine of this build and on the bare loops, from outside: `weir-bench
+ * compare` with runs as short as they can be. What is tested is that all of them serve it, with all
+ * bytes verified, and that the reports tell it in the shape's own words; never how fast.
+ */
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "process.h"
+
+#define GOOD(name) "--server-command", name "=" FAKE_SERVER " good"
+#define QUICK      "--rounds", "2", "--slice", "0.02"
+
+enum { SECONDS = 60 };
+
+static struct process process;
+static char directory[64];
+static char json_path[128];
+static json_t *document;
+
+static void setup(void)
+{
+    memset(&process, 0, sizeof process);
+    strcpy(directory, "/tmp/weir-shapes-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(json_path, sizeof json_path, "%s/r.json", directory);
+}
+
+static void teardown(void)
+{
+    char command[160];
+
+    json_decref(document);
+    process_free(&process);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(shapes, .init = setup, .fini = teardown, .timeout = 120);
+
+/* Runs a subcommand with these arguments, a NULL at the end. */
+static int run(const char *first, ...)
+{
+    char *argv[64] = {WEIR_BENCH};
+    size_t argc = 1;
+    va_list args;
+
+    va_start(args, first);
+    for (const char *at = first; at != NULL; at = va_arg(args, const char *))
+        argv[argc++] = (char *)at;
+    va_end(args);
+    return process_run(&process, argv, SECONDS);
+}
+
+static void expect_exit(int got, int want)
+{
+    cr_assert_eq(got, want, "exit status %d, want %d\nout:\n%s\nerr:\n%s", got, want, process.out,
+                 process.err);
+}
+
+static void expect_out(const char *part)
+{
+    cr_assert_not_null(strstr(process.out, part), "no '%s' in:\n%s", part, process.out);
+}
+
+static void expect_err(const char *part)
+{
+    cr_assert_not_null(strstr(process.err, part), "no '%s' in:\n%s", part, process.err);
+}
+
+static json_t *at(json_t *object, const char *key)
+{
+    json_t *value = json_object_get(object, key);
+
+    cr_assert_not_null(value, "no field '%s'", key);
+    return value;
+}
+
+static void load_json(void)
+{
+    json_error_t error;
+
+    document = json_load_file(json_path, 0, &error);
+    cr_assert_not_null(document, "%s: line %d: %s", json_path, error.line, error.text);
+}
+
+/* All cells served, every byte right, none skipped but those that say they cannot run here. */
+static void expect_all_verified(void)
+{
+    json_t *cell;
+    size_t i, measured = 0;
+
+    load_json();
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        const char *engine = json_string_value(at(cell, "engine"));
+
+        cr_assert(json_is_null(at(cell, "failed")), "%s: %s", engine,
+                  json_string_value(at(cell, "failed")));
+        if (json_is_string(at(cell, "skipped")))
+            continue;
+        measured++;
+        cr_assert(json_is_true(at(cell, "verified")), "%s", engine);
+        cr_assert_gt(json_integer_value(at(cell, "requests")), 0, "%s", engine);
+        cr_assert_eq(json_integer_value(at(cell, "errors")), 0, "%s", engine);
+    }
+    cr_assert_gt(measured, 0);
+}
+
+#define ALL "--engines", "all,uring:per=connection,epoll:per=connection"
+
+/* --- pipeline ------------------------------------------------------------------------------- */
+
+Test(shapes, pipeline_is_served_by_all)
+{
+    expect_exit(run("compare", ALL, "--shape", "pipeline", "--depth", "8", "--conns", "3", QUICK,
+                    "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+    expect_out("echo, pipeline, 8 in flight on each connection, 100-byte requests");
+    cr_assert_str_eq(json_string_value(at(at(document, "run"), "shape")), "pipeline");
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "depth")), 8);
+}
+
+Test(shapes, pipeline_of_large_frames_is_served_by_all)
+{
+    expect_exit(run("compare", ALL, "--shape", "pipeline", "--workload", "frame", "--size", "200k",
+                    "--conns", "2", QUICK, "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "depth")), 16);
+}
+
+Test(shapes, pipeline_of_large_echoes_is_served_by_all)
+{
+    expect_exit(run("compare", ALL, "--shape", "pipeline", "--size", "1m", "--conns", "2", QUICK,
+                    "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+}
+
+Test(shapes, pipeline_of_a_liar_is_exit_1_with_the_first_wrong_byte)
+{
+    expect_exit(run("compare", "--engines", "liar", "--server-command",
+                    "liar=" FAKE_SERVER " wrong 40", "--shape", "pipeline", "--conns", "2", QUICK,
+                    NULL),
+                1);
+    expect_out("want 0x");
+}
+
+/* --- the command line ----------------------------------------------------------------------- */
+
+Test(shapes, options_of_another_shape_are_told)
+{
+    static const struct {
+        const char *option, *value, *says;
+    } mistakes[] = {
+        {"--depth", "4", "--depth is for --shape pipeline, not closed"},
+        {"--depth", "0", "--depth 0: want a whole number from 1 to 4096"},
+        {"--shape", "pipe", "unknown shape 'pipe'; valid: closed, burst, pipeline"},
+    };
+
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+        expect_exit(run("compare", mistakes[i].option, mistakes[i].value, NULL), 2);
+        expect_err(mistakes[i].says);
+        process_free(&process);
+        expect_exit(
+            run("load", "--connect", "127.0.0.1:1", mistakes[i].option, mistakes[i].value, NULL),
+            2);
+        expect_err(mistakes[i].says);
+        process_free(&process);
+    }
+}
+
+Test(shapes, a_baseline_of_another_depth_is_refused)
+{
+    expect_exit(run("compare", "--engines", "a", GOOD("a"), "--shape", "pipeline", "--depth", "2",
+                    "--conns", "2", QUICK, "--json", json_path, NULL),
+                0);
+    process_free(&process);
+    expect_exit(run("compare", "--engines", "a", GOOD("a"), "--shape", "pipeline", "--depth", "3",
+                    "--conns", "2", QUICK, "--baseline", json_path, NULL),
+                2);
+    expect_err("its depth is 2, this run's is 3");
+}
