@@ -168,13 +168,13 @@ static int check_limits(const struct compare_options *options)
 
     for (size_t i = 0; i < options->conns_count; i++)
         most = options->conns[i] > most ? options->conns[i] : most;
-    bool burst = options->shape.kind == SHAPE_BURST;
+    bool held = weir__shape_holds_conns(options->shape.kind);
     uint64_t servers = options->engines.count + 1;
     struct limits_need need = {
-        .driver_conns = burst ? most : most * servers,
+        .driver_conns = held ? most * servers : most,
         .server_conns = most,
         .conns_per_addr = most,
-        .connect_burst = burst ? most : 0,
+        .connect_burst = held ? 0 : most,
         .loopback = true,
     };
 
@@ -184,8 +184,9 @@ static int check_limits(const struct compare_options *options)
         return -E2BIG;
     }
     if (weir__limits_require(&need, text, sizeof text) < 0) {
-        complain("%s (all %" PRIu64 " servers, the A/A copy included, are connected at once)", text,
-                 servers);
+        complain(held ? "%s (all %" PRIu64 " servers, the A/A copy included, are connected at once)"
+                      : "%s",
+                 text, servers);
         return -ERANGE;
     }
     return 0;

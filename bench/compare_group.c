@@ -72,7 +72,6 @@ static int open_target(struct group *group, struct contender *contender)
         /* One thread is saturated with one CPU, however many it was given. */
         .server_cpus = weir__server_parallelism(&contender->server,
                                                 (unsigned)CPU_COUNT(&options->server_cpus)),
-        .no_connections = options->shape.kind == SHAPE_BURST,
     };
 
     target.pid_count = weir__server_pids(&contender->server, target.server_pids);
@@ -408,9 +407,9 @@ static void fill_ratios(const struct group *group, const struct contender *conte
     cell->rps_ratio =
         weir__pairs_interval(contender->slices, contender->slice_count, reference->slices,
                              reference->slice_count, SLICE_RPS, seed);
-    cell->verdict = cell->driver_bound
-                        ? weir__stats_verdict(cell->cpu_ratio, noise.cpu_ratio, false)
-                        : weir__stats_verdict(cell->rps_ratio, noise.rps_ratio, true);
+    bool by_cpu = cell->driver_bound || weir__shape_words(group->options->shape.kind)->by_cpu;
+    cell->verdict = by_cpu ? weir__stats_verdict(cell->cpu_ratio, noise.cpu_ratio, false)
+                           : weir__stats_verdict(cell->rps_ratio, noise.rps_ratio, true);
 }
 
 struct report_noise weir__group_noise(const struct group *group)

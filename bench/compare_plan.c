@@ -11,20 +11,23 @@
 #define SLICE_MIN_S      0.03
 #define SLICE_MAX_S      0.25
 #define SLICE_LIMIT_S    1.0
-#define SLICE_PER_CONN_S 40e-6 /* a slow request, some times over */
-#define START_S          0.2   /* servers up and down again */
-#define CONNECT_S        60e-6 /* one connection, both ends */
-#define SLICE_DEFAULT_S  0.1   /* with --rounds alone */
+#define SLICE_PER_CONN_S 40e-6  /* a slow request, some times over */
+#define CHURN_PER_CONN_S 400e-6 /* the same of a whole connection */
+#define START_S          0.2    /* servers up and down again */
+#define CONNECT_S        60e-6  /* one connection, both ends */
+#define SLICE_DEFAULT_S  0.1    /* with --rounds alone */
 
 double weir__plan_overhead_s(unsigned conns, unsigned contenders, double slice_s)
 {
     return START_S + contenders * (conns * CONNECT_S + slice_s);
 }
 
-static double choose_slice(double group_s, unsigned conns, unsigned contenders)
+static double choose_slice(double group_s, unsigned conns, unsigned contenders,
+                           enum shape_kind kind)
 {
+    double per_conn_s = kind == SHAPE_CHURN ? CHURN_PER_CONN_S : SLICE_PER_CONN_S;
     double wanted = group_s / (contenders * (ROUNDS_WANTED + 1.0));
-    double least = fmin(fmax(SLICE_MIN_S, conns * SLICE_PER_CONN_S), SLICE_LIMIT_S);
+    double least = fmin(fmax(SLICE_MIN_S, conns * per_conn_s), SLICE_LIMIT_S);
 
     return fmin(fmax(wanted, least), fmax(SLICE_MAX_S, least));
 }
@@ -46,7 +49,7 @@ struct plan weir__plan_group(const struct compare_options *options, unsigned con
     double left_s = fmax(plan.group_s - fixed_s, 0);
 
     if (plan.slice_s <= 0)
-        plan.slice_s = choose_slice(left_s, conns, contenders);
+        plan.slice_s = choose_slice(left_s, conns, contenders, options->shape.kind);
     double rounds = left_s / (contenders * plan.slice_s) - 1; /* one is the warm-up */
     plan.rounds = rounds > STATS_SAMPLES_MIN ? (unsigned)rounds : STATS_SAMPLES_MIN;
     return plan;

@@ -84,7 +84,6 @@ struct driver_target {
     unsigned server_cpus;        /* CPUs the server may use, to judge driver_bound; 0: 1 */
     unsigned pid_count;          /* 0: server CPU is unknown (a server that is not ours) */
     pid_t server_pids[WEIR__DRIVER_PIDS_MAX];
-    bool no_connections; /* for burst only: weir__driver_open connects nothing */
 };
 
 /* One slice, or one burst. About 19 KiB. */
@@ -93,8 +92,10 @@ struct driver_slice {
     uint64_t bytes;    /* response bytes read, on the wire */
     uint64_t errors;   /* connections refused, reset, closed early, silent, or with wrong bytes */
     uint64_t wrong;    /* those of `errors` where bytes differed; each is given up */
-    uint64_t connect_retries; /* burst: SYNs sent again (a second each: the backlog was full) */
-    uint32_t conns_alive; /* connections still usable afterwards; burst: clients that finished */
+    uint64_t
+        connect_retries;  /* burst, churn: SYNs sent again (a second each: the backlog was full) */
+    uint32_t conns_alive; /* connections still usable afterwards; burst and churn: clients that
+                             finished */
 
     /* From the first send (burst: connect) to the last response (burst: the server's last close).
      * All that is in flight when the asked duration ends is waited for and counted. */
@@ -138,7 +139,7 @@ pid_t weir__driver_pid(const struct driver *driver);
 const char *weir__driver_error(const struct driver *driver);
 
 /*
- * Opens all connections of `target` (copied), unless no_connections. Bounded by
+ * Opens all connections of `target` (copied), where its shape holds any between slices. Bounded by
  * connect_timeout_ns. On loopback, source addresses spread over 127.0.0.0/8, 14,000 connections to
  * each. `*target_id` is set on success. Returns 0; -errno of the first connection that failed, all
  * of them closed again and weir__driver_error saying which and why; -EINVAL for a target out of
@@ -149,10 +150,10 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
 
 /*
  * The target's shape for `duration_ns`, then drains: closed, one request in flight on each
- * connection; pipeline, as many as its depth. Fills `*out` whole. Returns 0 even if connections
- * failed or bytes were wrong (out->errors says so: a result, not a failure of the call); -ENOTCONN
- * if no connection is left; -ENOENT for a target that is not open; -EPIPE when the driver died.
- * Takes at most duration_ns + answer_timeout_ns and a little.
+ * connection; pipeline, as many as its depth; churn, a connection for each request. Fills `*out`
+ * whole. Returns 0 even if connections failed or bytes were wrong (out->errors says so: a result,
+ * not a failure of the call); -ENOTCONN if no connection is left; -ENOENT for a target that is not
+ * open; -EPIPE when the driver died. Takes at most duration_ns + answer_timeout_ns and a little.
  */
 int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
                        struct driver_slice *out);

@@ -8,51 +8,11 @@
  * copied: a response is compared in the buffer it was received into, which all connections share.
  */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "bench/driver_load.h"
-
-/* A SYN is sent again after a second: a connect that took longer is worth asking TCP_INFO about. */
-#define CONNECT_SLOW_NS 900000000u
-
-/* One send of what is left of the request; a frame's header goes out with its body. */
-static ssize_t send_rest(const struct drive_target *target, const struct drive_conn *conn)
-{
-    uint8_t *body =
-        (uint8_t *)weir__drive_payload_at(&target->payload, conn->id, conn->seq); /* not written */
-    if (conn->sent >= target->header_bytes) {
-        uint32_t at = conn->sent - target->header_bytes;
-        return send(conn->fd, body + at, target->wire_bytes - conn->sent, MSG_NOSIGNAL);
-    }
-    struct iovec iov[2] = {
-        {(uint8_t *)target->header + conn->sent, target->header_bytes - conn->sent},
-        {body, target->spec.size_bytes},
-    };
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-    return sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
-}
-
-static void conn_send(struct drive_worker *worker, struct drive_conn *conn)
-{
-    const struct drive_target *target = worker->target;
-    while (conn->sent < target->wire_bytes) {
-        ssize_t n = send_rest(target, conn);
-        if (n < 0 && errno == EAGAIN)
-            return; /* an EPOLLOUT edge follows */
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            weir__drive_fail(worker, conn, ": send: %s", strerror(errno));
-            return;
-        }
-        conn->sent += (uint32_t)n;
-    }
-}
 
 static void conn_ask(struct drive_worker *worker, struct drive_conn *conn, uint64_t now_ns)
 {
@@ -60,7 +20,7 @@ static void conn_ask(struct drive_worker *worker, struct drive_conn *conn, uint6
     conn->sent = 0;
     conn->received = 0;
     conn->since_ns = now_ns;
-    conn_send(worker, conn);
+    weir__drive_send(worker, conn);
 }
 
 /* Compares the next `len` bytes of a response. False: they differ; the connection is given up. */
@@ -158,12 +118,7 @@ static void conn_connected(struct drive_worker *worker, struct drive_conn *conn)
         return;
     }
     uint64_t now_ns = weir__drive_now_ns();
-    if (now_ns - conn->since_ns > CONNECT_SLOW_NS) {
-        struct tcp_info info = {0};
-        len = sizeof(info);
-        if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-            worker->out.connect_retries += info.tcpi_total_retrans;
-    }
+    weir__drive_count_retries(worker, conn, now_ns);
     conn_ask(worker, conn, now_ns);
 }
 
@@ -175,7 +130,7 @@ static void conn_event(struct drive_worker *worker, struct drive_conn *conn, uin
         break;
     case CONN_ASKING:
         if (conn->sent < worker->target->wire_bytes)
-            conn_send(worker, conn);
+            weir__drive_send(worker, conn);
         if (conn->phase == CONN_ASKING)
             conn_receive(worker, conn, events);
         break;

@@ -22,6 +22,10 @@
  * way when its turn comes again. */
 #define BURST_SOURCES 64u
 
+/* Source addresses that the connections of churn take in turn. A TIME_WAIT socket lasts a minute:
+ * at 14,000 fast ports each these are good for 60,000 connections a second. */
+#define CHURN_SOURCES 256u
+
 static bool is_loopback4(const struct driver_target *spec)
 {
     const struct sockaddr_in *in = (const struct sockaddr_in *)&spec->addr;
@@ -37,6 +41,11 @@ uint32_t weir__drive_source(const struct drive_target *target, uint32_t id, bool
         return own;
     uint32_t each = (target->spec.conns - 1) / WEIR__DRIVE_SOURCE_CONNS + 1;
     return 1 + each * (1 + target->bursts % BURST_SOURCES) + own;
+}
+
+uint32_t weir__drive_churn_source(const struct drive_target *target, uint64_t made)
+{
+    return is_loopback4(&target->spec) ? 1 + (uint32_t)(made % CHURN_SOURCES) : 0;
 }
 
 static int bind_source(int fd, uint32_t source)
@@ -95,17 +104,22 @@ int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn)
     return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) < 0 ? -errno : 0;
 }
 
+const char *weir__drive_connect_cure(int rc)
+{
+    if (rc == -ECONNREFUSED)
+        return ": nothing listens there";
+    if (rc == -EADDRNOTAVAIL)
+        return ": out of ports, open or in TIME_WAIT: widen net.ipv4.ip_local_port_range, use "
+               "fewer connections, or wait a minute";
+    if (rc == -ETIMEDOUT)
+        return ": the server does not accept, or its backlog is too short";
+    return "";
+}
+
 static int connect_failed(const struct drive_conn *conn, int rc, char *error)
 {
-    const char *cure = "";
-    if (rc == -ECONNREFUSED)
-        cure = ": nothing listens there";
-    else if (rc == -EADDRNOTAVAIL)
-        cure = ": out of ports: widen net.ipv4.ip_local_port_range, or use fewer connections";
-    else if (rc == -ETIMEDOUT)
-        cure = ": the server does not accept, or its backlog is too short";
     snprintf(error, WEIR__DRIVER_TEXT_BYTES, "connection %u: connect: %s%s", conn->id,
-             strerror(-rc), cure);
+             strerror(-rc), weir__drive_connect_cure(rc));
     return rc;
 }
 

@@ -21,10 +21,10 @@
 
 enum conn_phase {
     CONN_GONE,       /* no descriptor: given up, or not opened yet */
-    CONN_CONNECTING, /* burst: connect under way */
+    CONN_CONNECTING, /* burst, churn: connect under way */
     CONN_IDLE,       /* open, nothing in flight */
     CONN_ASKING,     /* a request is being sent or answered */
-    CONN_CLOSING,    /* burst: half-closed, waiting for the server to close */
+    CONN_CLOSING,    /* burst, churn: half-closed, waiting for the server to close */
 };
 
 struct drive_conn {
@@ -53,6 +53,7 @@ struct drive_worker {
     struct drive_conn *conns;
     uint32_t count;
     uint64_t *begun_ns; /* pipeline: when request `seq` was sent, at [conn][seq % depth] */
+    uint64_t made;      /* churn: connections so far, to pick source addresses */
     int epoll_fd;
     uint8_t *buffer; /* received bytes; shared by all connections, as they are verified at once */
     cpu_set_t cpus;  /* of its thread, if pinned */
@@ -87,7 +88,7 @@ static inline uint64_t weir__drive_now_ns(void)
 
 /* --- driver_target.c: making and ending targets; slices over all their workers -------------- */
 
-/* Copies `spec`, makes the closed workers and opens their connections, unless no_connections.
+/* Copies `spec`, makes the closed workers and opens their connections, where the shape holds any.
  * Returns 0, or -errno with a message in `error` and nothing kept. */
 int weir__drive_target_open(struct drive_target *target, const struct driver_target *spec,
                             unsigned threads, const cpu_set_t *cpus, char *error);
@@ -110,6 +111,13 @@ void weir__drive_judge(struct driver_slice *out, unsigned server_cpus, int64_t c
 
 /* The source address number for connection `id`: 0 leaves it to the kernel. */
 uint32_t weir__drive_source(const struct drive_target *target, uint32_t id, bool burst);
+
+/* The same for the connection that is `made` by one worker of the churn shape: they take turns, so
+ * that the ports of none run out while those before it are in TIME_WAIT. */
+uint32_t weir__drive_churn_source(const struct drive_target *target, uint64_t made);
+
+/* What to do about a connect that failed with -errno `rc`: ": nothing listens there", or "". */
+const char *weir__drive_connect_cure(int rc);
 
 /* A non-blocking socket with the options every socket of a benchmark has, bound to the loopback
  * source of that number. Returns the descriptor, or -errno with a message. */
@@ -135,6 +143,13 @@ void weir__drive_fail_extra(struct drive_worker *worker, struct drive_conn *conn
 /* `failure`: errno, or 0 where the server closed. */
 void weir__drive_fail_lost(struct drive_worker *worker, struct drive_conn *conn, int failure);
 
+/* Sends what is left of request `seq`, until the socket is full; an EPOLLOUT edge then follows. */
+void weir__drive_send(struct drive_worker *worker, struct drive_conn *conn);
+
+/* Counts the SYNs that were sent again, where the connect begun at since_ns was that slow. */
+void weir__drive_count_retries(struct drive_worker *worker, const struct drive_conn *conn,
+                               uint64_t now_ns);
+
 /* Compares the next `len` bytes of the response to request `seq`, no more than are left of it.
  * False: they differ; the connection is given up. */
 bool weir__drive_verify(struct drive_worker *worker, struct drive_conn *conn, const uint8_t *got,
@@ -144,6 +159,7 @@ bool weir__drive_verify(struct drive_worker *worker, struct drive_conn *conn, co
 
 extern const struct drive_machine weir__drive_closed; /* and burst */
 extern const struct drive_machine weir__drive_pipeline;
+extern const struct drive_machine weir__drive_churn;
 
 /* --- driver_cpu.c --------------------------------------------------------------------------- */
 

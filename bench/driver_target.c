@@ -46,7 +46,14 @@ static void worker_deinit(struct drive_worker *worker)
 
 static const struct drive_machine *machine_of(enum shape_kind kind)
 {
-    return kind == SHAPE_PIPELINE ? &weir__drive_pipeline : &weir__drive_closed;
+    switch (kind) {
+    case SHAPE_PIPELINE:
+        return &weir__drive_pipeline;
+    case SHAPE_CHURN:
+        return &weir__drive_churn;
+    default:
+        return &weir__drive_closed;
+    }
 }
 
 static int worker_init(struct drive_worker *worker, struct drive_target *target, uint32_t first,
@@ -185,11 +192,11 @@ int weir__drive_target_open(struct drive_target *target, const struct driver_tar
         return rc;
     target_prepare(target, spec, threads);
     rc = weir__drive_payload_init(&target->payload, spec->size_bytes, spec->seed);
-    if (rc == 0 && !spec->no_connections)
+    if (rc == 0 && spec->shape.kind != SHAPE_BURST)
         rc = workers_new(&target->closed, target, cpus);
     if (rc < 0)
         fail(error, rc, "target");
-    else if (!spec->no_connections)
+    else if (weir__shape_holds_conns(spec->shape.kind))
         rc = target_connect(target, error);
     if (rc < 0)
         target_deinit(target);
@@ -315,9 +322,21 @@ static uint32_t count_idle(const struct drive_target *target)
     return alive;
 }
 
+/* The clients of churn have no connection between slices: all begin anew, those that failed too. */
+static void churn_prepare(struct drive_target *target)
+{
+    for (unsigned i = 0; i < target->threads; i++) {
+        for (uint32_t k = 0; k < target->closed[i].count; k++)
+            target->closed[i].conns[k].phase = CONN_IDLE;
+    }
+}
+
 int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
                              struct driver_slice *out, char *error)
 {
+    bool churn = target->spec.shape.kind == SHAPE_CHURN;
+    if (churn)
+        churn_prepare(target);
     if (count_idle(target) == 0)
         return fail(error, -ENOTCONN, "no connection is left");
     uint64_t deadline_ns = weir__drive_now_ns() + duration_ns;
@@ -326,7 +345,7 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
         target->closed[i].requests = 0;
     }
     int rc = measure(target, target->closed, out, error);
-    if (rc == 0)
+    if (rc == 0 && !churn)
         out->conns_alive = count_idle(target);
     return rc;
 }

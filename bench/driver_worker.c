@@ -8,10 +8,13 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "bench/driver_load.h"
@@ -19,6 +22,8 @@
 #define EVENTS_MAX 256
 /* Connections begun at the start of a slice before answers are looked for again. */
 #define START_BATCH 64u
+/* A SYN is sent again after a second: a connect that took longer is worth asking TCP_INFO about. */
+#define CONNECT_SLOW_NS 900000000u
 
 /* --- what the machines share ---------------------------------------------------------------- */
 
@@ -34,7 +39,8 @@ void weir__drive_fail(struct drive_worker *worker, struct drive_conn *conn, cons
         va_end(args);
     }
     out->errors++;
-    close(conn->fd);
+    if (conn->fd >= 0)
+        close(conn->fd);
     conn->fd = -1;
     conn->phase = CONN_GONE;
     worker->active--;
@@ -91,6 +97,51 @@ void weir__drive_fail_lost(struct drive_worker *worker, struct drive_conn *conn,
     weir__drive_fail(worker, conn, ": %s after %u of %u bytes",
                      failure == 0 ? "closed by the server" : strerror(failure), conn->received,
                      worker->target->wire_bytes);
+}
+
+/* One send of what is left of the request; a frame's header goes out with its body. */
+static ssize_t send_rest(const struct drive_target *target, const struct drive_conn *conn)
+{
+    uint8_t *body =
+        (uint8_t *)weir__drive_payload_at(&target->payload, conn->id, conn->seq); /* not written */
+    if (conn->sent >= target->header_bytes) {
+        uint32_t at = conn->sent - target->header_bytes;
+        return send(conn->fd, body + at, target->wire_bytes - conn->sent, MSG_NOSIGNAL);
+    }
+    struct iovec iov[2] = {
+        {(uint8_t *)target->header + conn->sent, target->header_bytes - conn->sent},
+        {body, target->spec.size_bytes},
+    };
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+    return sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
+}
+
+void weir__drive_send(struct drive_worker *worker, struct drive_conn *conn)
+{
+    const struct drive_target *target = worker->target;
+    while (conn->sent < target->wire_bytes) {
+        ssize_t n = send_rest(target, conn);
+        if (n < 0 && errno == EAGAIN)
+            return; /* an EPOLLOUT edge follows */
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            weir__drive_fail(worker, conn, ": %s: %s",
+                             conn->phase == CONN_CONNECTING ? "connect" : "send", strerror(errno));
+            return;
+        }
+        conn->sent += (uint32_t)n;
+    }
+}
+
+void weir__drive_count_retries(struct drive_worker *worker, const struct drive_conn *conn,
+                               uint64_t now_ns)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    if (now_ns - conn->since_ns > CONNECT_SLOW_NS &&
+        getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        worker->out.connect_retries += info.tcpi_total_retrans;
 }
 
 /* --- the loop -------------------------------------------------------------------------------- */

@@ -54,6 +54,11 @@ static bool is_burst(const struct load_options *options)
     return options->target.shape.kind == SHAPE_BURST;
 }
 
+static bool holds_conns(const struct load_options *options)
+{
+    return weir__shape_holds_conns(options->target.shape.kind);
+}
+
 /* --- before the run ------------------------------------------------------------------------- */
 
 static int check_limits(const struct load_options *options)
@@ -63,7 +68,7 @@ static int check_limits(const struct load_options *options)
     const struct limits_need need = {
         .driver_conns = options->target.conns,
         .conns_per_addr = options->target.conns,
-        .connect_burst = is_burst(options) && options->loopback ? options->target.conns : 0,
+        .connect_burst = !holds_conns(options) && options->loopback ? options->target.conns : 0,
         .loopback = options->loopback,
     };
     if (weir__limits_require(&need, text, sizeof(text)) < 0) {
@@ -95,19 +100,20 @@ static int start_driver(struct load *load)
     return rc;
 }
 
-/* A burst opens nothing before it is timed: one connection shows that there is a server at all. */
+/* Some shapes open nothing before they are timed: one connection shows that there is a server at
+ * all. */
 static int probe(struct load *load)
 {
     struct driver_target one = load->options->target;
     one.conns = 1;
-    one.no_connections = false;
+    one.shape = (struct shape){.kind = SHAPE_CLOSED};
     int rc = weir__driver_open(load->driver, &one, &load->target_id);
     return rc < 0 ? rc : weir__driver_close(load->driver, load->target_id);
 }
 
 static int open_target(struct load *load)
 {
-    int rc = is_burst(load->options) ? probe(load) : 0;
+    int rc = holds_conns(load->options) ? 0 : probe(load);
     if (rc == 0)
         rc = weir__driver_open(load->driver, &load->options->target, &load->target_id);
     if (rc < 0)
@@ -192,9 +198,10 @@ static int run(struct load *load)
                                     (uint64_t)(options->slice_s * 1e9), &load->slice);
         if (rc == 0) {
             add_slice(load);
-            weir__progress_show(&load->progress, "%s: %.1f s, %.0f requests/s, %llu errors",
+            weir__progress_show(&load->progress, "%s: %.1f s, %.0f %s, %llu errors",
                                 options->connect, (double)(weir__clock_ns() - began_ns) / 1e9,
                                 load->samples > 0 ? load->rps[load->samples - 1] : 0,
+                                weir__shape_words(options->target.shape.kind)->rate,
                                 (unsigned long long)load->errors);
         }
     }
@@ -306,7 +313,8 @@ static int load_server(struct load *load)
         return EXIT_INTERRUPTED;
     if (rc < 0)
         return rc == -EPIPE ? EXIT_FAILED : EXIT_NOTHING_RAN;
-    load->rss_idle = is_burst(load->options) ? NAN : server_memory(&load->options->target, "VmRSS");
+    load->rss_idle =
+        holds_conns(load->options) ? server_memory(&load->options->target, "VmRSS") : NAN;
 
     int ran = run(load);
     int closed = ran == 0 ? weir__driver_close(load->driver, load->target_id) : 0;

@@ -41,7 +41,7 @@ static const struct argp_option option_table[] = {
     {NULL, 0, NULL, 0, "The load:", 1},
     {"connect", OPTION_CONNECT, "HOST:PORT", 0, "The server to load; must be given", 0},
     {"workload", OPTION_WORKLOAD, "NAME", 0, "echo or frame. Default: echo", 0},
-    {"conns", OPTION_CONNS, "N", 0, "Connections, or clients of a burst. Default: 100", 0},
+    {"conns", OPTION_CONNS, "N", 0, "Connections, or clients. Default: 100", 0},
     {"size", OPTION_SIZE, "BYTES", 0, "Payload of a request, 1 to 16m. Default: 100", 0},
     {"seconds", OPTION_SECONDS, "SECONDS", 0, "How long to go on. Default: 10", 0},
     {"slice", OPTION_SLICE, "SECONDS", 0,
@@ -223,7 +223,6 @@ void weir__load_options_read(struct load_options *options, int argc, char **argv
     options->target.size_bytes = 100;
     options->target.seed = 1;
     weir__cli_parse(&argp, argc, argv, options);
-    options->target.no_connections = options->target.shape.kind == SHAPE_BURST;
     if (!options->engine)
         options->engine = options->connect;
 }

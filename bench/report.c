@@ -35,6 +35,11 @@ struct report_noise weir__report_noise_all(const struct report *report)
     return all;
 }
 
+bool weir__report_by_cpu(const struct report *report, const struct report_cell *cell)
+{
+    return cell->driver_bound || weir__shape_words(report->shape.kind)->by_cpu;
+}
+
 double weir__report_figure(const struct report_cell *cell, enum report_figure figure)
 {
     if (!cell->measured)

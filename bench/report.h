@@ -81,6 +81,9 @@ struct report {
 /* The widest A/A interval of all connection counts, per figure; unknown without an A/A row. */
 struct report_noise weir__report_noise_all(const struct report *report);
 
+/* True where the verdict on `cell` is of CPU and not of the rate. */
+bool weir__report_by_cpu(const struct report *report, const struct report_cell *cell);
+
 /* True where `cell` holds the best median of its connection group (or ties with it) in the figure.
  */
 enum report_figure {

@@ -135,9 +135,11 @@ static struct pair ratio_pair(const struct report_cell *cell, const json_t *old,
                          cell->has_ratio ? cell->rps_ratio : unknown};
 }
 
-static struct pair figure_pair(const struct report_cell *cell, const json_t *old, bool by_ratio)
+static struct pair figure_pair(const struct report *report, const struct report_cell *cell,
+                               const json_t *old, bool by_ratio)
 {
-    bool use_cpu = cell->driver_bound || json_is_true(json_object_get(old, "driver_bound"));
+    bool use_cpu =
+        weir__report_by_cpu(report, cell) || json_is_true(json_object_get(old, "driver_bound"));
 
     if (by_ratio)
         return ratio_pair(cell, old, use_cpu);
@@ -164,10 +166,10 @@ static bool beyond_intervals(const struct pair *pair)
     return pair->now.hi < lo || pair->now.lo > hi;
 }
 
-static bool judge(const struct report_cell *cell, const json_t *old,
+static bool judge(const struct report *report, const struct report_cell *cell, const json_t *old,
                   const struct baseline_rule *rule, FILE *out)
 {
-    struct pair pair = figure_pair(cell, old, rule->by_ratio);
+    struct pair pair = figure_pair(report, cell, old, rule->by_ratio);
 
     fprintf(out, "  %-24s %6u conns: ", cell->engine, cell->conns);
     if (!cell->measured || cell->failed != NULL) {
@@ -206,7 +208,7 @@ unsigned weir__baseline_compare(const struct report *report, const json_t *basel
     for (size_t i = 0; i < report->cell_count; i++) {
         const json_t *old = find_cell(baseline, &report->cells[i]);
         if (old != NULL)
-            regressions += judge(&report->cells[i], old, rule, out);
+            regressions += judge(report, &report->cells[i], old, rule, out);
     }
     return regressions;
 }

@@ -93,10 +93,12 @@ static void say_cpus(const struct footer *footer, const struct report *report)
 {
     if (report->server_cpus == NULL && report->driver_cpus == NULL)
         return;
-    say(footer, "CPUs", "servers on %s, driver on %s%s",
+    say(footer, "CPUs", "servers on %s, driver on %s%s%s%s",
         report->server_cpus ? report->server_cpus : "any",
         report->driver_cpus ? report->driver_cpus : "any",
-        report->cpus_shared ? ": shared, so requests/s measure both together" : "");
+        report->cpus_shared ? ": shared, so " : "",
+        report->cpus_shared ? weir__shape_words(report->shape.kind)->rate : "",
+        report->cpus_shared ? " measure both together" : "");
 }
 
 static void say_features(const struct footer *footer, const struct report *report)
@@ -116,6 +118,7 @@ static void say_features(const struct footer *footer, const struct report *repor
 
 static void say_noise(const struct footer *footer, const struct report *report)
 {
+    const struct shape_words *words = weir__shape_words(report->shape.kind);
     struct report_noise all = weir__report_noise_all(report);
 
     if (!weir__interval_bounded(all.rps_ratio)) {
@@ -125,24 +128,25 @@ static void say_noise(const struct footer *footer, const struct report *report)
         return;
     }
     say(footer, "noise",
-        "two copies of %s differ by up to %.1f %% in requests/s and %.1f %% in CPU; a tie is what "
-        "lies within the A/A row of its own group",
-        report->reference, 100 * weir__stats_noise_floor(all.rps_ratio),
+        "two copies of %s differ by up to %.1f %% in %s and %.1f %% in CPU; a tie is what lies "
+        "within the A/A row of its own group",
+        report->reference, 100 * weir__stats_noise_floor(all.rps_ratio), words->rate,
         100 * weir__stats_noise_floor(all.cpu_ratio));
 }
 
 static void say_driver_bound(const struct footer *footer, const struct report *report)
 {
+    const struct shape_words *words = weir__shape_words(report->shape.kind);
     size_t bound = 0;
 
     for (size_t i = 0; i < report->cell_count; i++)
         bound += report->cells[i].measured && report->cells[i].driver_bound;
     if (bound > 0)
         say(footer, "driver",
-            "in %zu of %zu cells the load driver was the bottleneck: there requests/s is the "
-            "driver's%s",
-            bound, report->cell_count,
-            is_compare(report) ? ", and the verdict is of CPU per request" : "");
+            "in %zu of %zu cells the load driver was the bottleneck: there %s is the driver's%s%s",
+            bound, report->cell_count, words->rate,
+            is_compare(report) ? ", and the verdict is of CPU per " : "",
+            is_compare(report) ? words->unit : "");
 }
 
 static void say_summaries(const struct footer *footer, const struct report *report)

@@ -101,7 +101,8 @@ static void format_ratio(char *text, size_t bytes, struct interval ratio, bool b
         snprintf(text, bytes, "%.3f [%.3f, %.3f]", ratio.median, ratio.lo, ratio.hi);
 }
 
-static void format_verdict(char *text, size_t bytes, const struct report_cell *cell)
+static void format_verdict(char *text, size_t bytes, const struct report *report,
+                           const struct report_cell *cell)
 {
     if (cell->failed != NULL) {
         snprintf(text, bytes, "failed");
@@ -116,21 +117,22 @@ static void format_verdict(char *text, size_t bytes, const struct report_cell *c
     if (name == NULL)
         snprintf(text, bytes, cell->has_ratio ? "too few slices" : "-");
     else
-        snprintf(text, bytes, "%s%s", name, cell->driver_bound ? " (cpu)" : "");
+        snprintf(text, bytes, "%s%s", name, weir__report_by_cpu(report, cell) ? " (cpu)" : "");
 }
 
 static void header_of(const struct report *report, enum column column, char *text, size_t bytes)
 {
-    static const char *const names[] = {
-        [COLUMN_CONNS] = "conns",     [COLUMN_ENGINE] = "engine",  [COLUMN_ELAPSED] = "elapsed ms",
-        [COLUMN_RPS] = "requests/s",  [COLUMN_CPU] = "CPU us/req", [COLUMN_P50] = "p50 us",
-        [COLUMN_P99] = "p99 us",      [COLUMN_P999] = "p99.9 us",  [COLUMN_RSS] = "peak MiB",
+    const struct shape_words *words = weir__shape_words(report->shape.kind);
+    const char *const names[] = {
+        [COLUMN_CONNS] = "conns",     [COLUMN_ENGINE] = "engine", [COLUMN_ELAPSED] = "elapsed ms",
+        [COLUMN_RPS] = words->rate,   [COLUMN_CPU] = words->cpu,  [COLUMN_P50] = "p50 us",
+        [COLUMN_P99] = "p99 us",      [COLUMN_P999] = "p99.9 us", [COLUMN_RSS] = "peak MiB",
         [COLUMN_VERDICT] = "verdict",
     };
     const char *reference = report->reference ? report->reference : "reference";
 
     if (column == COLUMN_RPS_RATIO)
-        snprintf(text, bytes, "req/s vs %s", reference);
+        snprintf(text, bytes, "%s vs %s", words->rate_short, reference);
     else if (column == COLUMN_CPU_RATIO)
         snprintf(text, bytes, "CPU vs %s", reference);
     else
@@ -159,8 +161,8 @@ static enum report_figure figure_of(enum column column)
     }
 }
 
-static void fill_text(const struct report_cell *cell, enum column column, bool brief, char *text,
-                      size_t bytes)
+static void fill_text(const struct report *report, const struct report_cell *cell,
+                      enum column column, bool brief, char *text, size_t bytes)
 {
     struct interval unknown = weir__interval_unknown();
 
@@ -181,7 +183,7 @@ static void fill_text(const struct report_cell *cell, enum column column, bool b
         format_figure(text, bytes, cell->rss_peak / (1024 * 1024));
         break;
     case COLUMN_VERDICT:
-        format_verdict(text, bytes, cell);
+        format_verdict(text, bytes, report, cell);
         break;
     default:
         format_figure(text, bytes, weir__report_figure(cell, figure_of(column)));
@@ -200,7 +202,7 @@ static void fill_figures(struct grid_row *row, const struct report *report,
     for (size_t i = 0; i < count; i++) {
         enum report_figure figure = figure_of(columns[i]);
 
-        fill_text(cell, columns[i], brief, row->text[i], sizeof row->text[i]);
+        fill_text(report, cell, columns[i], brief, row->text[i], sizeof row->text[i]);
         if (figure != FIGURE_COUNT)
             row->best[i] = weir__report_is_best(report, cell, figure);
     }
@@ -321,6 +323,9 @@ static void describe_shape(const struct shape *shape, char *text, size_t bytes)
         break;
     case SHAPE_PIPELINE:
         snprintf(text, bytes, "pipeline, %u in flight on each connection", shape->depth);
+        break;
+    case SHAPE_CHURN:
+        snprintf(text, bytes, "churn: connect, one request, close");
         break;
     default:
         snprintf(text, bytes, "%s loop", weir__shape_words(shape->kind)->name);

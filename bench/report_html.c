@@ -140,6 +140,11 @@ static void put_bars(FILE *out, const struct report *report, unsigned conns,
 static void put_all_bars(FILE *out, const struct report *report)
 {
     bool burst = report->shape.kind == SHAPE_BURST;
+    const struct shape_words *words = weir__shape_words(report->shape.kind);
+    char rate[64], cpu[96];
+
+    snprintf(rate, sizeof rate, "%s (more is better)", words->rate);
+    snprintf(cpu, sizeof cpu, "Server CPU, microseconds per %s (less is better)", words->unit);
 
     for (size_t i = 0; i < report->cell_count; i++) {
         unsigned conns = report->cells[i].conns;
@@ -149,9 +154,8 @@ static void put_all_bars(FILE *out, const struct report *report)
         if (burst)
             put_bars(out, report, conns, FIGURE_ELAPSED, "Elapsed ms (less is better)");
         else
-            put_bars(out, report, conns, FIGURE_RPS, "Requests per second (more is better)");
-        put_bars(out, report, conns, FIGURE_CPU,
-                 "Server CPU, microseconds per request (less is better)");
+            put_bars(out, report, conns, FIGURE_RPS, rate);
+        put_bars(out, report, conns, FIGURE_CPU, cpu);
     }
 }
 

@@ -9,11 +9,12 @@
 
 /* The figure that the verdict of a cell rests on, as a gain over the reference: 0.1 is ten percent
  * better. */
-static struct interval gain_of(const struct report_cell *cell)
+static struct interval gain_of(const struct report *report, const struct report_cell *cell)
 {
-    struct interval ratio = cell->driver_bound ? cell->cpu_ratio : cell->rps_ratio;
+    bool by_cpu = weir__report_by_cpu(report, cell);
+    struct interval ratio = by_cpu ? cell->cpu_ratio : cell->rps_ratio;
 
-    if (cell->driver_bound)
+    if (by_cpu)
         return (struct interval){1 - ratio.median, 1 - ratio.hi, 1 - ratio.lo};
     return (struct interval){ratio.median - 1, ratio.lo - 1, ratio.hi - 1};
 }
@@ -28,6 +29,7 @@ static void append_name(char *names, size_t bytes, const char *name)
 
 /* What one group says. */
 struct summary {
+    const struct report *report;
     const struct report_cell *best; /* the fastest of those that are faster than the reference */
     const struct report_cell *reference;
     char level[256];  /* the others that are, and do not differ from it beyond noise */
@@ -55,7 +57,8 @@ static void take_cell(struct summary *summary, const struct report_cell *cell)
     if (cell->verdict == VERDICT_WITHIN_NOISE)
         append_name(summary->tied, sizeof summary->tied, cell->engine);
     if (cell->verdict == VERDICT_FASTER &&
-        (summary->best == NULL || gain_of(cell).median > gain_of(summary->best).median))
+        (summary->best == NULL ||
+         gain_of(summary->report, cell).median > gain_of(summary->report, summary->best).median))
         summary->best = cell;
 }
 
@@ -67,9 +70,9 @@ static void take_faster(struct summary *summary, const struct report *report,
 
     if (!has_verdict(cell) || cell->verdict != VERDICT_FASTER || cell == best)
         return;
-    bool level =
-        cell->driver_bound == best->driver_bound &&
-        weir__report_ties(report, cell, best, cell->driver_bound ? FIGURE_CPU : FIGURE_RPS);
+    bool by_cpu = weir__report_by_cpu(report, cell);
+    bool level = by_cpu == weir__report_by_cpu(report, best) &&
+                 weir__report_ties(report, cell, best, by_cpu ? FIGURE_CPU : FIGURE_RPS);
     if (level)
         append_name(summary->level, sizeof summary->level, cell->engine);
     else
@@ -88,13 +91,14 @@ static void append_group(char *text, size_t bytes, const char *what, const char 
 static void write_summary(const struct summary *summary, char *text, size_t bytes)
 {
     const char *reference = summary->reference->engine;
+    const struct shape_words *words = weir__shape_words(summary->report->shape.kind);
 
     if (summary->best != NULL) {
-        struct interval gain = gain_of(summary->best);
-        snprintf(text, bytes, "%s serves best: %.1f %% %s than %s (95 %%: %.1f to %.1f)",
-                 summary->best->engine, 100 * gain.median,
-                 summary->best->driver_bound ? "less CPU per request" : "more requests/s",
-                 reference, 100 * gain.lo, 100 * gain.hi);
+        struct interval gain = gain_of(summary->report, summary->best);
+        bool by_cpu = weir__report_by_cpu(summary->report, summary->best);
+        snprintf(text, bytes, "%s serves best: %.1f %% %s %s than %s (95 %%: %.1f to %.1f)",
+                 summary->best->engine, 100 * gain.median, by_cpu ? "less CPU per" : "more",
+                 by_cpu ? words->unit : words->rate, reference, 100 * gain.lo, 100 * gain.hi);
         append_group(text, bytes, "level with it", "", summary->level);
         append_group(text, bytes, "also faster than ", reference, summary->faster);
     } else if (summary->tied[0] != '\0') {
@@ -108,7 +112,7 @@ static void write_summary(const struct summary *summary, char *text, size_t byte
 
 bool weir__report_summary(const struct report *report, unsigned conns, char *text, size_t bytes)
 {
-    struct summary summary = {0};
+    struct summary summary = {.report = report};
 
     for (size_t i = 0; i < report->cell_count; i++) {
         if (report->cells[i].conns == conns)

@@ -6,9 +6,10 @@
 #include <string.h>
 
 static const struct shape_words words[SHAPE_COUNT] = {
-    [SHAPE_CLOSED] = {"closed", "requests/s", "req/s", "CPU us/req", "request"},
-    [SHAPE_BURST] = {"burst", "requests/s", "req/s", "CPU us/req", "request"},
-    [SHAPE_PIPELINE] = {"pipeline", "requests/s", "req/s", "CPU us/req", "request"},
+    [SHAPE_CLOSED] = {"closed", "requests/s", "req/s", "CPU us/req", "request", false},
+    [SHAPE_BURST] = {"burst", "requests/s", "req/s", "CPU us/req", "request", false},
+    [SHAPE_PIPELINE] = {"pipeline", "requests/s", "req/s", "CPU us/req", "request", false},
+    [SHAPE_CHURN] = {"churn", "connections/s", "conn/s", "CPU us/conn", "connection", true},
 };
 
 const struct shape_words *weir__shape_words(enum shape_kind kind)

@@ -14,6 +14,7 @@ enum shape_kind {
     SHAPE_CLOSED,   /* one request in flight on each connection */
     SHAPE_BURST,    /* clients connect at once, ask some times, and close */
     SHAPE_PIPELINE, /* `depth` requests in flight on each connection */
+    SHAPE_CHURN,    /* clients that connect, ask once, and close, again and again */
     SHAPE_COUNT,
 };
 
@@ -35,7 +36,14 @@ struct shape_words {
     const char *rate_short; /* "req/s" */
     const char *cpu;        /* "CPU us/req" */
     const char *unit;       /* "request": what CPU is told per */
+    bool by_cpu;            /* the verdict is of server CPU, whoever the bottleneck was */
 };
+
+/* Connections are open from one slice to the next. */
+static inline bool weir__shape_holds_conns(enum shape_kind kind)
+{
+    return kind != SHAPE_BURST && kind != SHAPE_CHURN;
+}
 
 /* Static storage. */
 const struct shape_words *weir__shape_words(enum shape_kind kind);

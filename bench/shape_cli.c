@@ -15,7 +15,8 @@ static const struct argp_option options[] = {
      .arg = "NAME",
      .doc = "closed: one request in flight on each connection; burst: all clients connect at once, "
             "send --requests-per-conn each and close; pipeline: --depth requests in flight on each "
-            "connection. Default: closed"},
+            "connection; churn: clients that connect, send one request and close, again and "
+            "again. Default: closed"},
     {.name = "requests-per-conn",
      .key = KEY_REQUESTS,
      .arg = "N",

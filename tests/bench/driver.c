@@ -407,7 +407,7 @@ static void run_burst(void)
 Test(driver_burst, serves_all_clients_again_and_again, .init = bound)
 {
     start_driver(1);
-    target.no_connections = true;
+    target.shape.kind = SHAPE_BURST;
     target.shape.requests = 20;
     start_server(DRIVER_ECHO, 100, 100);
     open_target();
@@ -441,7 +441,7 @@ Test(driver_burst, leaves_the_open_connections_alone, .init = bound)
 Test(driver_burst, asks_a_hundred_times_by_default, .init = bound)
 {
     start_driver(1);
-    target.no_connections = true;
+    target.shape.kind = SHAPE_BURST;
     start_server(DRIVER_ECHO, 3, 10);
     open_target();
     run_burst();
@@ -455,7 +455,7 @@ Test(driver_burst, counts_a_client_that_failed, .init = bound)
     server.fault_conn = 3;
     server.fault_request = 7;
     start_driver(1);
-    target.no_connections = true;
+    target.shape.kind = SHAPE_BURST;
     target.shape.requests = 10;
     start_server(DRIVER_ECHO, 8, 100);
     open_target();
@@ -473,7 +473,7 @@ Test(driver_burst, counts_connects_that_had_to_be_repeated, .init = bound)
     server.backlog = -1;
     server.accept_delay_ms = 500;
     start_driver(1);
-    target.no_connections = true;
+    target.shape.kind = SHAPE_BURST;
     target.shape.requests = 1;
     start_server(DRIVER_ECHO, 6, 100);
     open_target();
@@ -488,7 +488,7 @@ Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
 {
     server.fault = FAULT_NEVER_CLOSE;
     start_driver(1);
-    target.no_connections = true;
+    target.shape.kind = SHAPE_BURST;
     target.shape.requests = 2;
     target.answer_timeout_ns = ANSWER_TIMEOUT_NS;
     start_server(DRIVER_ECHO, 3, 100);
@@ -516,7 +516,7 @@ Test(driver_open, says_that_nothing_listens, .init = bound)
     cr_expect_eq(weir__driver_open(driver, &target, &id), -ECONNREFUSED);
     cr_expect_str_eq(weir__driver_error(driver),
                      "connection 0: connect: Connection refused: nothing listens there");
-    target.no_connections = true;
+    target.shape.kind = SHAPE_BURST;
     target.shape.requests = 1;
     open_target();
     run_burst();

@@ -91,6 +91,19 @@ Test(sources, of_neighbouring_bursts_and_of_open_connections_are_all_different)
     }
 }
 
+Test(sources, of_churn_take_turns_so_that_the_ports_of_none_run_out)
+{
+    static struct drive_target target;
+    static uint32_t seen[1000];
+    set_address(&target, "127.0.0.1");
+    target.spec.conns = 10;
+    for (uint64_t made = 0; made < 1000000; made++) {
+        uint32_t source = weir__drive_churn_source(&target, made);
+        cr_assert(source > 0 && source < 1000);
+        cr_assert_leq(++seen[source], WEIR__DRIVE_SOURCE_CONNS);
+    }
+}
+
 Test(sources, elsewhere_are_left_to_the_kernel)
 {
     static struct drive_target target;
@@ -98,6 +111,7 @@ Test(sources, elsewhere_are_left_to_the_kernel)
     target.spec.conns = 40000;
     cr_expect_eq(weir__drive_source(&target, 39999, false), 0);
     cr_expect_eq(weir__drive_source(&target, 39999, true), 0);
+    cr_expect_eq(weir__drive_churn_source(&target, 39999), 0);
 }
 
 static struct driver_slice judged(double driver_busy, unsigned server_cpus, int64_t before,

@@ -220,3 +220,126 @@ Test(driver_pipeline, refuses_a_depth_out_of_range, .init = bound)
     cr_expect_eq(weir__driver_open(driver, &target, &id), -EINVAL);
     weir__driver_free(driver);
 }
+
+/* --- churn ---------------------------------------------------------------------------------- */
+
+static void start_churn(enum driver_workload workload, uint32_t conns, uint32_t size)
+{
+    target.shape = (struct shape){.kind = SHAPE_CHURN};
+    start(workload, conns, size);
+}
+
+Test(driver_churn, makes_a_connection_for_each_request, .init = bound)
+{
+    uint64_t requests = 0;
+    start_churn(DRIVER_ECHO, 10, 100);
+    cr_expect_eq(server.accepted, 0, "nothing is open before the first slice");
+    for (int i = 0; i < 3; i++) {
+        run_slice();
+        expect_clean(10);
+        requests += slice.requests;
+        cr_expect_eq(server.accepted, requests);
+    }
+    stop();
+}
+
+Test(driver_churn, of_frames, .init = bound)
+{
+    start_churn(DRIVER_FRAME, 5, 100);
+    run_slice();
+    expect_clean(5);
+    stop();
+}
+
+Test(driver_churn, of_requests_longer_than_any_socket_buffer, .init = bound)
+{
+    start_churn(DRIVER_ECHO, 2, 6u << 20);
+    run_slice();
+    expect_clean(2);
+    stop();
+}
+
+Test(driver_churn, each_client_connects_once_even_in_no_time, .init = bound)
+{
+    start_churn(DRIVER_ECHO, 7, 100);
+    cr_assert_eq(weir__driver_slice(driver, id, 0, &slice), 0);
+    expect_clean(7);
+    cr_expect_eq(slice.requests, 7);
+    cr_expect_eq(server.accepted, 7);
+    stop();
+}
+
+/* The 14th connection goes wrong, whichever client has it; all clients begin the next slice. */
+static void expect_one_client_to_fail(enum fault fault, const char *text, uint64_t wrong)
+{
+    server.fault = fault;
+    server.fault_conn = 13;
+    server.fault_byte = 40;
+    target.answer_timeout_ns = 300000000;
+    start_churn(DRIVER_ECHO, 5, 100);
+    /* One slice that is long enough on any machine would be long on all. */
+    for (int i = 0; i < 20; i++) {
+        run_slice();
+        if (slice.errors > 0)
+            break;
+        cr_assert_eq(slice.conns_alive, 5);
+    }
+    cr_expect(strstr(slice.first_error, text), "'%s' is not in '%s'", text, slice.first_error);
+    cr_expect_eq(slice.errors, 1);
+    cr_expect_eq(slice.wrong, wrong);
+    cr_expect_not(slice.verified);
+    cr_expect_eq(slice.conns_alive, 4);
+    run_slice();
+    cr_expect(slice.verified);
+    cr_expect_eq(slice.conns_alive, 5);
+    stop();
+}
+
+Test(driver_churn_notices, a_flipped_bit, .init = bound)
+{
+    expect_one_client_to_fail(FAULT_FLIP, " byte 40: want 0x", 1);
+}
+
+Test(driver_churn_notices, a_close_without_an_answer, .init = bound)
+{
+    expect_one_client_to_fail(FAULT_CLOSE, ": closed by the server after 0 of 100 bytes", 0);
+}
+
+Test(driver_churn_notices, a_reset, .init = bound)
+{
+    expect_one_client_to_fail(FAULT_RESET, ": Connection reset by peer after ", 0);
+}
+
+Test(driver_churn_notices, bytes_that_were_never_sent, .init = bound)
+{
+    expect_one_client_to_fail(FAULT_EXTRA, ": 3 bytes more than were sent", 1);
+}
+
+Test(driver_churn_notices, silence, .init = bound)
+{
+    expect_one_client_to_fail(FAULT_SILENT, ": no answer within 0.3 s (0 of 100 bytes)", 0);
+}
+
+Test(driver_churn_notices, a_server_that_does_not_close, .init = bound)
+{
+    expect_one_client_to_fail(FAULT_NEVER_CLOSE, ": the server did not close within 0.3 s", 0);
+}
+
+Test(driver_churn_notices, that_nothing_listens, .init = bound)
+{
+    start_churn(DRIVER_ECHO, 3, 100);
+    struct sockaddr_in *addr = (struct sockaddr_in *)&target.addr;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t len = sizeof(*addr);
+    addr->sin_port = 0; /* a port that is bound, and not listened on */
+    cr_assert_eq(bind(fd, (struct sockaddr *)addr, sizeof(*addr)), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+    cr_assert_eq(weir__driver_open(driver, &target, &id), 0, "%s", weir__driver_error(driver));
+    run_slice();
+    cr_expect_eq(slice.errors, 3);
+    cr_expect_eq(slice.requests, 0);
+    cr_expect_not(slice.verified);
+    cr_expect(strstr(slice.first_error, ": connect: Connection refused"), "'%s'",
+              slice.first_error);
+    stop();
+}

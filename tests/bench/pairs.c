@@ -120,6 +120,15 @@ Test(plan, slices_grow_with_the_connections)
     cr_assert_gt(weir__plan_group(&o, 10000, 4).slice_s, weir__plan_group(&o, 100, 4).slice_s);
 }
 
+Test(plan, slices_of_churn_have_room_for_whole_connections)
+{
+    struct compare_options closed = options(60, 0, 0), churn = closed;
+
+    churn.shape.kind = SHAPE_CHURN;
+    cr_assert_gt(weir__plan_group(&churn, 1000, 4).slice_s,
+                 weir__plan_group(&closed, 1000, 4).slice_s);
+}
+
 Test(plan, given_rounds_and_slices_are_kept)
 {
     struct compare_options o = options(60, 12, 0.05);

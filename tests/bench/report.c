@@ -162,6 +162,8 @@ Test(report, the_columns_of_the_table_stand_under_each_other)
     free(text);
 }
 
+static unsigned against(double factor, double percent, bool by_ratio);
+
 /* The summary line of the table's footer. */
 static void expect_summary(const char *want)
 {
@@ -200,6 +202,26 @@ Test(report, the_summary_calls_level_what_the_best_does_not_beat_beyond_noise)
     expect_summary(
         "at 100       uring serves best: 20.0 % more requests/s than epoll (95 %: 18.8 to "
         "21.2); also faster than epoll: poll");
+}
+
+Test(report, churn_is_told_in_connections_and_judged_by_cpu)
+{
+    report.shape.kind = SHAPE_CHURN;
+    expect_summary(
+        "at 100       uring serves best: 16.0 % less CPU per connection than epoll (95 %: 15.2 to "
+        "16.8); no different from epoll: poll");
+    char *text = written(write_table);
+    cr_assert_not_null(strstr(line_with(text, "conns  engine"), "connections/s"));
+    cr_assert_not_null(strstr(line_with(text, "conns  engine"), "conn/s vs epoll"));
+    cr_assert_not_null(strstr(line_with(text, "conns  engine"), "CPU us/conn"));
+    cr_assert_not_null(strstr(line_with(text, "uring "), "faster (cpu)"));
+    cr_assert_null(strstr(text, "request/"));
+    free(text);
+    text = written(weir__report_write_html);
+    cr_assert_not_null(strstr(text, "connections/s (more is better)"));
+    cr_assert_not_null(strstr(text, "microseconds per connection"));
+    free(text);
+    cr_assert_eq(against(1.2, 5, false), 0, "its connections a second regress nothing");
 }
 
 Test(report, without_a_verdict_there_is_no_summary)
@@ -432,6 +454,14 @@ static void expect_refused(const char *text, const char *why)
     cr_assert_null(weir__baseline_load(path, &report, error, sizeof error));
     cr_assert_not_null(strstr(error, why), "%s", error);
     cr_assert_eq(unlink(path), 0);
+}
+
+Test(report, a_baseline_of_another_depth_is_refused)
+{
+    report.shape = (struct shape){.kind = SHAPE_PIPELINE, .depth = 8};
+    expect_refused("{\"cells\": [], \"run\": {\"workload\": \"echo\", \"shape\": "
+                   "\"pipeline\", \"size\": 100, \"depth\": 4}}",
+                   "its depth is 4, this run's is 8");
 }
 
 Test(report, a_baseline_that_says_nothing_about_this_run_is_refused)

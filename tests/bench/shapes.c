@@ -153,6 +153,45 @@ Test(shapes, pipeline_of_a_liar_is_exit_1_with_the_first_wrong_byte)
     expect_out("want 0x");
 }
 
+/* --- churn ---------------------------------------------------------------------------------- */
+
+Test(shapes, churn_is_served_by_all)
+{
+    expect_exit(
+        run("compare", ALL, "--shape", "churn", "--conns", "5", QUICK, "--json", json_path, NULL),
+        0);
+    expect_all_verified();
+    expect_out("echo, churn: connect, one request, close, 100-byte requests");
+    expect_out("connections/s");
+    expect_out("CPU us/conn");
+    cr_assert_str_eq(json_string_value(at(at(document, "run"), "shape")), "churn");
+}
+
+Test(shapes, churn_of_frames_is_served_by_all_that_serve_frames)
+{
+    expect_exit(run("compare", ALL, "--shape", "churn", "--workload", "frame", "--conns", "5",
+                    QUICK, "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+}
+
+Test(shapes, churn_loads_any_server)
+{
+    expect_exit(run("compare", "--engines", "a", GOOD("a"), "--shape", "churn", "--conns", "3",
+                    QUICK, "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+}
+
+Test(shapes, churn_of_a_server_that_dies_is_exit_1_and_says_how)
+{
+    expect_exit(run("compare", "--engines", "mortal", "--server-command",
+                    "mortal=" FAKE_SERVER " die 30", "--shape", "churn", "--conns", "3", QUICK,
+                    NULL),
+                1);
+    expect_out("its last words: I cannot go on");
+}
+
 /* --- the command line ----------------------------------------------------------------------- */
 
 Test(shapes, options_of_another_shape_are_told)
@@ -162,7 +201,7 @@ Test(shapes, options_of_another_shape_are_told)
     } mistakes[] = {
         {"--depth", "4", "--depth is for --shape pipeline, not closed"},
         {"--depth", "0", "--depth 0: want a whole number from 1 to 4096"},
-        {"--shape", "pipe", "unknown shape 'pipe'; valid: closed, burst, pipeline"},
+        {"--shape", "pipe", "unknown shape 'pipe'; valid: closed, burst, pipeline, churn"},
     };
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
