@@ -6,7 +6,7 @@
 #include "bench/compare.h"
 
 #include "bench/shape_cli.h"
-#include "bench/workloads/workloads.h"
+#include <weir/workload.h>
 
 #include <errno.h>
 #include <math.h>
@@ -17,7 +17,6 @@
 
 #define ENGINES_DEFAULT  "uring,epoll,poll"
 #define CONNS_DEFAULT    "100,200,1000"
-#define SIZE_DEFAULT     100
 #define SIZE_MAX_BYTES   (16u << 20)
 #define BUDGET_DEFAULT_S 60
 #define READY_TIMEOUT_S  15
@@ -73,7 +72,7 @@ static const struct argp_option options_table[] = {
     {.name = "size",
      .key = KEY_SIZE,
      .arg = "BYTES",
-     .doc = "Payload of a request, 1 to 16m. Default: 100"},
+     .doc = "Payload of a request, 1 to 16m. Default: 100, in a stream 64k"},
     {.name = "max-frame",
      .key = KEY_MAX_FRAME,
      .arg = "BYTES",
@@ -171,24 +170,6 @@ static unsigned read_unsigned(struct argp_state *state, const char *option, cons
     return (unsigned)weir__cli_count(state, option, text, false, 1, max);
 }
 
-static void read_workload(struct argp_state *state, const char *name,
-                          struct compare_options *options)
-{
-    char names[256];
-    const struct weir_workload *workload = weir__workload_find(name);
-
-    weir__workload_names(names, sizeof names);
-    if (workload == NULL)
-        argp_error(state, "unknown workload '%s'; valid: %s", name, names);
-    options->workload = workload->name;
-    if (strcmp(name, "echo") == 0)
-        options->driver_workload = DRIVER_ECHO;
-    else if (strcmp(name, "frame") == 0)
-        options->driver_workload = DRIVER_FRAME;
-    else
-        argp_error(state, "the load driver does not speak '%s'", name);
-}
-
 /* NAME=COMMAND; `text` is argv's and lives as long as the program. */
 static void add_command(struct argp_state *state, char *text, struct engine_catalog *catalog)
 {
@@ -223,7 +204,7 @@ static int parse_work(int key, char *arg, struct argp_state *state, struct compa
 {
     switch (key) {
     case KEY_WORKLOAD:
-        read_workload(state, arg, options);
+        options->workload = arg;
         return 0;
     case KEY_SIZE:
         options->size_bytes =
@@ -360,6 +341,8 @@ static void check_all(struct argp_state *state, struct reading *reading)
         argp_error(state, "--conns: %s", error);
     options->conns_count = (size_t)count;
     check_engines(state, reading);
+    options->workload = weir__shape_check_workload(state, &options->shape, options->workload,
+                                                   &options->driver_workload, &options->size_bytes);
     check_cpus(state, reading);
     check_together(state, reading);
 }
@@ -414,9 +397,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 int weir_bench_compare(int argc, char **argv)
 {
     struct compare_options options = {
-        .workload = "echo",
-        .driver_workload = DRIVER_ECHO,
-        .size_bytes = SIZE_DEFAULT,
         .budget_s = BUDGET_DEFAULT_S,
         .ready_timeout_s = READY_TIMEOUT_S,
         .rule = {.percent = NAN},

@@ -175,6 +175,21 @@ static int ask(struct driver *driver, enum drive_verb verb, uint64_t bound_ns)
     return driver->reply.result;
 }
 
+int weir__driver_workload_find(const char *name)
+{
+    static const char *const names[] = {
+        [DRIVER_ECHO] = "echo",
+        [DRIVER_FRAME] = "frame",
+        [DRIVER_SINK] = "sink",
+        [DRIVER_SOURCE] = "source",
+    };
+    for (int i = 0; i <= DRIVER_SOURCE; i++) {
+        if (strcmp(names[i], name) == 0)
+            return i;
+    }
+    return -ENOENT;
+}
+
 /* --- the calls of driver.h ------------------------------------------------------------------ */
 
 int weir__driver_new(struct driver **out, const struct driver_options *options)

@@ -19,6 +19,10 @@
  * within 65,536 requests: a response swapped, lost, repeated or of another connection differs from
  * the one expected (with payloads of 8 bytes and more; of 1 byte, 255 times in 256).
  *
+ * In the stream shape messages count when they have arrived whole: towards the server, once it has
+ * acknowledged their bytes; from it, once they are received and compared. There is no latency of
+ * what goes towards the server.
+ *
  * In the pipeline shape requests are sent as many at once as may be, and received as much at once
  * as has come; responses are compared in the order of their requests, and one is late only where
  * its connection stands still.
@@ -56,8 +60,10 @@ struct driver;
 
 /* What the requests look like on the wire. */
 enum driver_workload {
-    DRIVER_ECHO,  /* size_bytes of payload */
-    DRIVER_FRAME, /* 4-byte big-endian length, then size_bytes of payload */
+    DRIVER_ECHO,   /* size_bytes of payload */
+    DRIVER_FRAME,  /* 4-byte big-endian length, then size_bytes of payload */
+    DRIVER_SINK,   /* stream: the same, never answered but with a sum at the end */
+    DRIVER_SOURCE, /* stream: 4-byte length, answered with as many bytes */
 };
 
 struct driver_options {
@@ -89,7 +95,7 @@ struct driver_target {
 /* One slice, or one burst. About 19 KiB. */
 struct driver_slice {
     uint64_t requests; /* responses that came back complete and right */
-    uint64_t bytes;    /* response bytes read, on the wire */
+    uint64_t bytes;    /* response bytes read, on the wire; sink: message bytes acknowledged */
     uint64_t errors;   /* connections refused, reset, closed early, silent, or with wrong bytes */
     uint64_t wrong;    /* those of `errors` where bytes differed; each is given up */
     uint64_t
@@ -121,6 +127,9 @@ struct driver_slice {
     struct histogram latency;
 };
 
+/* The workload of that name, an enum driver_workload; -ENOENT where the driver speaks none. */
+int weir__driver_workload_find(const char *name);
+
 /*
  * Starts the driver process and waits until it answers. `*driver` is the caller's, to be freed
  * with weir__driver_free. Returns 0 or -errno: that of fork, -EPIPE where the child died at once,
@@ -150,10 +159,11 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
 
 /*
  * The target's shape for `duration_ns`, then drains: closed, one request in flight on each
- * connection; pipeline, as many as its depth; churn, a connection for each request. Fills `*out`
- * whole. Returns 0 even if connections failed or bytes were wrong (out->errors says so: a result,
- * not a failure of the call); -ENOTCONN if no connection is left; -ENOENT for a target that is not
- * open; -EPIPE when the driver died. Takes at most duration_ns + answer_timeout_ns and a little.
+ * connection; pipeline, as many as its depth; churn, a connection for each request; stream, bytes
+ * one way. Fills `*out` whole. Returns 0 even if connections failed or bytes were wrong
+ * (out->errors says so: a result, not a failure of the call); -ENOTCONN if no connection is left;
+ * -ENOENT for a target that is not open; -EPIPE when the driver died. Takes at most duration_ns +
+ * answer_timeout_ns and a little.
  */
 int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
                        struct driver_slice *out);

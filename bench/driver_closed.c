@@ -138,6 +138,7 @@ static void conn_event(struct drive_worker *worker, struct drive_conn *conn, uin
         conn_receive(worker, conn, events);
         break;
     case CONN_IDLE: /* the first EPOLLOUT; an end is noticed when it is asked next */
+    case CONN_ENDING:
     case CONN_GONE:
         break;
     }

@@ -8,6 +8,7 @@
 #ifndef WEIR_BENCH_DRIVER_LOAD_H
 #define WEIR_BENCH_DRIVER_LOAD_H
 
+#include <sys/uio.h>
 #include <time.h>
 
 #include "bench/driver.h"
@@ -25,6 +26,7 @@ enum conn_phase {
     CONN_IDLE,       /* open, nothing in flight */
     CONN_ASKING,     /* a request is being sent or answered */
     CONN_CLOSING,    /* burst, churn: half-closed, waiting for the server to close */
+    CONN_ENDING,     /* sink: asking for the acknowledgement, or waiting for it */
 };
 
 struct drive_conn {
@@ -33,8 +35,9 @@ struct drive_conn {
     uint32_t id;       /* within the target; picks the payload */
     uint32_t sent;     /* bytes of the request under way, on the wire */
     uint32_t received; /* bytes of its response */
-    uint32_t ahead; /* pipeline: requests sent whole and not yet answered; `sent` is the next's */
-    uint64_t seq;   /* of the request under way, or the next; pipeline: of the oldest */
+    uint32_t ahead;    /* sink: messages sent whole in this slice; pipeline: requests sent whole and
+                          not yet answered; `sent` is the next's */
+    uint64_t seq;      /* of the request under way, or the next; pipeline: of the oldest */
     uint64_t since_ns; /* when the phase began, or the request under way was sent; pipeline: when
                           bytes last came */
 };
@@ -72,8 +75,9 @@ struct drive_target {
     struct driver_target spec;
     struct drive_payload payload;
     uint8_t header[WEIR__DRIVE_HEADER_BYTES]; /* of every frame: they are all equally long */
-    uint32_t header_bytes;                    /* 0 for echo */
-    uint32_t wire_bytes;                      /* of a request, and of its response */
+    uint32_t header_bytes;                    /* of a response; 0 for echo and source */
+    uint32_t wire_bytes;                      /* of a response, header included */
+    uint32_t ask_header_bytes, ask_bytes;     /* the same of a request */
     unsigned threads;
     uint32_t bursts;                     /* so far, to pick source addresses */
     struct drive_worker *closed, *burst; /* `threads` each; burst NULL until needed */
@@ -143,6 +147,11 @@ void weir__drive_fail_extra(struct drive_worker *worker, struct drive_conn *conn
 /* `failure`: errno, or 0 where the server closed. */
 void weir__drive_fail_lost(struct drive_worker *worker, struct drive_conn *conn, int failure);
 
+/* Adds what is left of request `seq` of connection `id` from its byte `from` on. Returns the
+ * pieces. */
+unsigned weir__drive_gather(const struct drive_target *target, uint32_t id, uint64_t seq,
+                            uint32_t from, struct iovec iov[2]);
+
 /* Sends what is left of request `seq`, until the socket is full; an EPOLLOUT edge then follows. */
 void weir__drive_send(struct drive_worker *worker, struct drive_conn *conn);
 
@@ -160,6 +169,7 @@ bool weir__drive_verify(struct drive_worker *worker, struct drive_conn *conn, co
 extern const struct drive_machine weir__drive_closed; /* and burst */
 extern const struct drive_machine weir__drive_pipeline;
 extern const struct drive_machine weir__drive_churn;
+extern const struct drive_machine weir__drive_sink; /* stream towards the server */
 
 /* --- driver_cpu.c --------------------------------------------------------------------------- */
 

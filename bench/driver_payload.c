@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "bench/workloads/workloads.h"
+
 /* splitmix64, from Vigna's public domain xoshiro page: any seed is a good one. */
 static uint64_t random_next(uint64_t *state)
 {
@@ -20,10 +22,17 @@ int weir__drive_payload_init(struct drive_payload *payload, uint32_t size, uint6
     payload->block = malloc(len);
     if (!payload->block)
         return -ENOMEM;
+    payload->mask = WEIR__PAYLOAD_PLACES - 1;
     payload->shift = (uint32_t)random_next(&seed);
     for (size_t i = 0; i < len; i++)
         payload->block[i] = (uint8_t)(random_next(&seed) >> 56);
     return 0;
+}
+
+void weir__drive_payload_fix(struct drive_payload *payload, uint32_t size)
+{
+    payload->mask = 0;
+    weir__source_fill(payload->block, size);
 }
 
 void weir__drive_payload_deinit(struct drive_payload *payload)

@@ -16,10 +16,14 @@
 struct drive_payload {
     uint8_t *block; /* WEIR__PAYLOAD_PLACES + size bytes; owned */
     uint32_t shift; /* from the seed */
+    uint32_t mask;  /* of the places used: all, or one */
 };
 
 /* Makes the block for windows of `size` bytes. Returns 0 or -ENOMEM. */
 int weir__drive_payload_init(struct drive_payload *payload, uint32_t size, uint64_t seed);
+
+/* Makes all payloads the one that `source` sends. */
+void weir__drive_payload_fix(struct drive_payload *payload, uint32_t size);
 
 void weir__drive_payload_deinit(struct drive_payload *payload);
 
@@ -28,7 +32,7 @@ static inline const uint8_t *weir__drive_payload_at(const struct drive_payload *
                                                     uint32_t conn, uint64_t seq)
 {
     uint32_t place = payload->shift + conn * 0x9e3779b1u + (uint32_t)seq * 0x85ebca6bu;
-    return payload->block + (place & (WEIR__PAYLOAD_PLACES - 1));
+    return payload->block + (place & payload->mask);
 }
 
 #endif

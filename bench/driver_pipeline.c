@@ -3,6 +3,9 @@
  * in one gathered send, what has come is received in large reads, and each response is compared in
  * the order of the requests.
  *
+ * A stream from the server is the same with short requests: each asks for a long answer (the wire
+ * format stands in workloads/source.c).
+ *
  * Whatever the size and the depth, nothing can lock up: a send never waits, and a connection whose
  * send found the socket full still reads all that comes, which makes room at the other end.
  */
@@ -24,21 +27,6 @@ static uint64_t *begun_at(const struct drive_worker *worker, const struct drive_
     return &worker->begun_ns[(size_t)(conn - worker->conns) * depth + seq % depth];
 }
 
-/* Adds what is left of request `seq` from its byte `from` on. Returns the pieces added. */
-static unsigned gather_request(const struct drive_target *target, uint32_t id, uint64_t seq,
-                               uint32_t from, struct iovec *iov)
-{
-    uint8_t *body = (uint8_t *)weir__drive_payload_at(&target->payload, id, seq); /* not written */
-    uint32_t head = target->header_bytes;
-    if (from >= head) {
-        iov[0] = (struct iovec){body + (from - head), target->wire_bytes - from};
-        return 1;
-    }
-    iov[0] = (struct iovec){(uint8_t *)target->header + from, head - from};
-    iov[1] = (struct iovec){body, target->spec.size_bytes};
-    return 2;
-}
-
 /* Gathers requests until `limit` are in flight. `*bytes` is their sum. Returns the pieces. */
 static unsigned gather(const struct drive_worker *worker, const struct drive_conn *conn,
                        uint32_t limit, uint64_t now_ns, struct iovec iov[PIECES_MAX], size_t *bytes)
@@ -50,8 +38,8 @@ static unsigned gather(const struct drive_worker *worker, const struct drive_con
     for (uint32_t i = conn->ahead; i < limit && pieces + 2 <= PIECES_MAX; i++) {
         if (from == 0)
             *begun_at(worker, conn, conn->seq + i) = now_ns;
-        pieces += gather_request(target, conn->id, conn->seq + i, from, &iov[pieces]);
-        *bytes += target->wire_bytes - from;
+        pieces += weir__drive_gather(target, conn->id, conn->seq + i, from, &iov[pieces]);
+        *bytes += target->ask_bytes - from;
         from = 0;
     }
     return pieces;
@@ -60,7 +48,7 @@ static unsigned gather(const struct drive_worker *worker, const struct drive_con
 /* Sends until `limit` requests are in flight, or the socket is full. */
 static void conn_send(struct drive_worker *worker, struct drive_conn *conn, uint32_t limit)
 {
-    const uint32_t wire_bytes = worker->target->wire_bytes;
+    const uint32_t ask_bytes = worker->target->ask_bytes;
     const uint64_t now_ns = weir__drive_now_ns();
     struct iovec iov[PIECES_MAX];
     size_t bytes;
@@ -79,8 +67,8 @@ static void conn_send(struct drive_worker *worker, struct drive_conn *conn, uint
             return;
         }
         uint64_t sent = conn->sent + (uint64_t)n;
-        conn->ahead += (uint32_t)(sent / wire_bytes);
-        conn->sent = (uint32_t)(sent % wire_bytes);
+        conn->ahead += (uint32_t)(sent / ask_bytes);
+        conn->sent = (uint32_t)(sent % ask_bytes);
         assert(conn->ahead <= worker->target->spec.shape.depth);
         if ((size_t)n < bytes)
             return; /* full: the same edge follows (epoll(7)) */

@@ -13,6 +13,11 @@
 
 #include "bench/driver_load.h"
 
+#include <weir/workload.h>
+
+/* Messages asked of a source and not yet there: it never waits for the next request. */
+#define SOURCE_AHEAD 4u
+
 /* A thread or a server that was busy for this share of the time was never idle to speak of. */
 #define BUSY_SHARE 0.95
 
@@ -44,13 +49,15 @@ static void worker_deinit(struct drive_worker *worker)
     worker->epoll_fd = -1;
 }
 
-static const struct drive_machine *machine_of(enum shape_kind kind)
+static const struct drive_machine *machine_of(enum shape_kind kind, enum driver_workload workload)
 {
     switch (kind) {
     case SHAPE_PIPELINE:
         return &weir__drive_pipeline;
     case SHAPE_CHURN:
         return &weir__drive_churn;
+    case SHAPE_STREAM:
+        return workload == DRIVER_SINK ? &weir__drive_sink : &weir__drive_pipeline;
     default:
         return &weir__drive_closed;
     }
@@ -61,7 +68,7 @@ static int worker_init(struct drive_worker *worker, struct drive_target *target,
 {
     uint32_t depth = target->spec.shape.depth;
     worker->target = target;
-    worker->machine = machine_of(target->spec.shape.kind);
+    worker->machine = machine_of(target->spec.shape.kind, target->spec.workload);
     worker->count = count;
     worker->begun_ns = calloc((size_t)count * depth + 1, sizeof(*worker->begun_ns));
     worker->conns = calloc(count > 0 ? count : 1, sizeof(*worker->conns));
@@ -130,12 +137,18 @@ static int workers_new(struct drive_worker **workers, struct drive_target *targe
 
 /* --- opening and closing -------------------------------------------------------------------- */
 
+static bool is_streamed(enum driver_workload workload)
+{
+    return workload == DRIVER_SINK || workload == DRIVER_SOURCE;
+}
+
 static int check_spec(const struct driver_target *spec, char *error)
 {
-    if (spec->conns < 1 || spec->size_bytes < 1 || spec->size_bytes > 16u << 20 ||
-        spec->pid_count > WEIR__DRIVER_PIDS_MAX ||
-        (spec->workload != DRIVER_ECHO && spec->workload != DRIVER_FRAME) ||
-        spec->shape.kind >= SHAPE_COUNT || spec->shape.depth > SHAPE_DEPTH_MAX)
+    uint32_t most = spec->workload == DRIVER_SOURCE ? WEIR_SOURCE_LIMIT_BYTES : 16u << 20;
+    if (spec->conns < 1 || spec->size_bytes < 1 || spec->size_bytes > most ||
+        spec->pid_count > WEIR__DRIVER_PIDS_MAX || spec->workload > DRIVER_SOURCE ||
+        spec->shape.kind >= SHAPE_COUNT || spec->shape.depth > SHAPE_DEPTH_MAX ||
+        is_streamed(spec->workload) != (spec->shape.kind == SHAPE_STREAM))
         return fail(error, -EINVAL,
                     "target: connections, size, processes, workload or shape out of range");
     return 0;
@@ -157,6 +170,8 @@ static void target_prepare(struct drive_target *target, const struct driver_targ
         target->spec.server_cpus = 1;
     if (spec->shape.kind == SHAPE_PIPELINE && spec->shape.depth == 0)
         target->spec.shape.depth = SHAPE_DEPTH_DEFAULT;
+    if (spec->workload == DRIVER_SOURCE)
+        target->spec.shape.depth = SOURCE_AHEAD;
     uint32_t size = spec->size_bytes;
     target->header[0] = (uint8_t)(size >> 24);
     target->header[1] = (uint8_t)(size >> 16);
@@ -164,6 +179,8 @@ static void target_prepare(struct drive_target *target, const struct driver_targ
     target->header[3] = (uint8_t)size;
     target->header_bytes = spec->workload == DRIVER_FRAME ? WEIR__DRIVE_HEADER_BYTES : 0;
     target->wire_bytes = size + target->header_bytes;
+    target->ask_header_bytes = spec->workload == DRIVER_ECHO ? 0 : WEIR__DRIVE_HEADER_BYTES;
+    target->ask_bytes = target->ask_header_bytes + (spec->workload == DRIVER_SOURCE ? 0 : size);
 }
 
 static void target_deinit(struct drive_target *target)
@@ -192,6 +209,8 @@ int weir__drive_target_open(struct drive_target *target, const struct driver_tar
         return rc;
     target_prepare(target, spec, threads);
     rc = weir__drive_payload_init(&target->payload, spec->size_bytes, spec->seed);
+    if (rc == 0 && spec->workload == DRIVER_SOURCE)
+        weir__drive_payload_fix(&target->payload, spec->size_bytes);
     if (rc == 0 && spec->shape.kind != SHAPE_BURST)
         rc = workers_new(&target->closed, target, cpus);
     if (rc < 0)

@@ -46,6 +46,20 @@ void weir__drive_fail(struct drive_worker *worker, struct drive_conn *conn, cons
     worker->active--;
 }
 
+unsigned weir__drive_gather(const struct drive_target *target, uint32_t id, uint64_t seq,
+                            uint32_t from, struct iovec iov[2])
+{
+    uint8_t *body = (uint8_t *)weir__drive_payload_at(&target->payload, id, seq); /* not written */
+    uint32_t head = target->ask_header_bytes;
+    unsigned pieces = 0;
+    if (from < head)
+        iov[pieces++] = (struct iovec){(uint8_t *)target->header + from, head - from};
+    from = from > head ? from : head;
+    if (from < target->ask_bytes)
+        iov[pieces++] = (struct iovec){body + (from - head), target->ask_bytes - from};
+    return pieces;
+}
+
 /* Says where `got` first differs; `at` is its place within the response. */
 static void fail_bytes(struct drive_worker *worker, struct drive_conn *conn, const uint8_t *want,
                        const uint8_t *got, uint32_t at)

@@ -185,6 +185,15 @@ static bool goes_on(const struct load *load, uint64_t began_ns)
     return alive && (double)(weir__clock_ns() - began_ns) < options->seconds * 1e9;
 }
 
+/* In the unit of the shape. */
+static double latest_rate(const struct load *load)
+{
+    const struct driver_target *target = &load->options->target;
+    bool by_bytes = weir__shape_words(target->shape.kind)->by_bytes;
+    double rps = load->samples > 0 ? load->rps[load->samples - 1] : 0;
+    return by_bytes ? rps * target->size_bytes / (1 << 20) : rps;
+}
+
 static int run(struct load *load)
 {
     const struct load_options *options = load->options;
@@ -200,7 +209,7 @@ static int run(struct load *load)
             add_slice(load);
             weir__progress_show(&load->progress, "%s: %.1f s, %.0f %s, %llu errors",
                                 options->connect, (double)(weir__clock_ns() - began_ns) / 1e9,
-                                load->samples > 0 ? load->rps[load->samples - 1] : 0,
+                                latest_rate(load),
                                 weir__shape_words(options->target.shape.kind)->rate,
                                 (unsigned long long)load->errors);
         }
@@ -270,7 +279,7 @@ static int report(struct load *load)
     const struct report document = {
         .host = &host,
         .tool = "load",
-        .workload = options->target.workload == DRIVER_FRAME ? "frame" : "echo",
+        .workload = options->workload,
         .shape = options->target.shape,
         .size = options->target.size_bytes,
         .rounds = load->rounds,

@@ -10,6 +10,7 @@
 
 struct load_options {
     const char *connect; /* as typed */
+    const char *workload;
     struct driver_target target;
     const char *engine; /* the name of the row; NULL: `connect` */
     bool loopback;      /* the server is on 127.0.0.0/8 */

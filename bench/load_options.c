@@ -14,7 +14,6 @@
 #include "bench/cli.h"
 #include "bench/preflight.h"
 #include "bench/shape_cli.h"
-#include "bench/workloads/workloads.h"
 
 enum {
     OPTION_CONNECT = 256,
@@ -42,7 +41,8 @@ static const struct argp_option option_table[] = {
     {"connect", OPTION_CONNECT, "HOST:PORT", 0, "The server to load; must be given", 0},
     {"workload", OPTION_WORKLOAD, "NAME", 0, "echo or frame. Default: echo", 0},
     {"conns", OPTION_CONNS, "N", 0, "Connections, or clients. Default: 100", 0},
-    {"size", OPTION_SIZE, "BYTES", 0, "Payload of a request, 1 to 16m. Default: 100", 0},
+    {"size", OPTION_SIZE, "BYTES", 0,
+     "Payload of a request, 1 to 16m. Default: 100, in a stream 64k", 0},
     {"seconds", OPTION_SECONDS, "SECONDS", 0, "How long to go on. Default: 10", 0},
     {"slice", OPTION_SLICE, "SECONDS", 0,
      "Length of one measurement; a burst has its own. Default: 0.25", 0},
@@ -80,18 +80,6 @@ static double read_seconds(struct argp_state *state, const char *name, const cha
     return weir__cli_seconds(state, name, text, 0.001, 86400);
 }
 
-static void read_workload(struct argp_state *state, const char *text, struct load_options *options)
-{
-    char names[128];
-    weir__workload_names(names, sizeof(names));
-    if (strcmp(text, "echo") == 0)
-        options->target.workload = DRIVER_ECHO;
-    else if (strcmp(text, "frame") == 0)
-        options->target.workload = DRIVER_FRAME;
-    else
-        argp_error(state, "unknown workload '%s'; valid: %s", text, names);
-}
-
 static void read_pids(struct argp_state *state, const char *text, struct driver_target *target)
 {
     char *copy = strdup(text), *rest = copy;
@@ -126,7 +114,7 @@ static error_t parse_load(int key, char *arg, struct argp_state *state)
         read_address(state, arg, options);
         return 0;
     case OPTION_WORKLOAD:
-        read_workload(state, arg, options);
+        options->workload = arg;
         return 0;
     case OPTION_CONNS:
         target->conns = read_u32(state, "conns", arg, false, 16000000);
@@ -195,6 +183,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         argp_error(state, "unexpected argument '%s'", arg);
         return 0;
     case ARGP_KEY_END:
+        options->workload =
+            weir__shape_check_workload(state, &options->target.shape, options->workload,
+                                       &options->target.workload, &options->target.size_bytes);
         if (!options->connect)
             argp_error(state, "--connect HOST:PORT is missing");
         return 0;
@@ -220,7 +211,6 @@ void weir__load_options_read(struct load_options *options, int argc, char **argv
     options->seconds = 10;
     options->slice_s = 0.25;
     options->target.conns = 100;
-    options->target.size_bytes = 100;
     options->target.seed = 1;
     weir__cli_parse(&argp, argc, argv, options);
     if (!options->engine)

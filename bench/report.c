@@ -65,6 +65,23 @@ double weir__report_figure(const struct report_cell *cell, enum report_figure fi
     return NAN;
 }
 
+double weir__report_unit(const struct report *report)
+{
+    bool by_bytes = weir__shape_words(report->shape.kind)->by_bytes;
+
+    return by_bytes ? (double)report->size / (1 << 20) : 1;
+}
+
+double weir__report_shown(const struct report *report, const struct report_cell *cell,
+                          enum report_figure figure)
+{
+    double value = weir__report_figure(cell, figure);
+
+    if (figure == FIGURE_RPS)
+        return value * weir__report_unit(report);
+    return figure == FIGURE_CPU ? value / weir__report_unit(report) : value;
+}
+
 /* How much better `value` is than `other` as a factor: above 1 is better. */
 static double advantage(double value, double other, enum report_figure figure)
 {

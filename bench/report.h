@@ -100,6 +100,14 @@ enum report_figure {
 /* The median of `figure` in `cell`; NAN where unknown. */
 double weir__report_figure(const struct report_cell *cell, enum report_figure figure);
 
+/* The same in the unit that people read: a stream is told in MiB. */
+double weir__report_shown(const struct report *report, const struct report_cell *cell,
+                          enum report_figure figure);
+
+/* What a figure per message has to be multiplied with to be one per second in MiB: MiB of a
+ * message; 1 in shapes that are told in requests. */
+double weir__report_unit(const struct report *report);
+
 /* True where `cell` is the best of its connection group in `figure`, or ties with the best. */
 bool weir__report_is_best(const struct report *report, const struct report_cell *cell,
                           enum report_figure figure);

@@ -40,7 +40,16 @@ static void put_interval(FILE *out, struct interval value)
     put_number(out, value.hi);
 }
 
-static void put_figures(FILE *out, const struct report_cell *cell)
+/* Messages as MiB; empty in shapes that are told in requests. */
+static void put_stream(FILE *out, const struct report *report, const struct report_cell *cell)
+{
+    bool by_bytes = weir__shape_words(report->shape.kind)->by_bytes;
+
+    put_number(out, by_bytes ? weir__report_shown(report, cell, FIGURE_RPS) : NAN);
+    put_number(out, by_bytes ? weir__report_shown(report, cell, FIGURE_CPU) : NAN);
+}
+
+static void put_figures(FILE *out, const struct report *report, const struct report_cell *cell)
 {
     struct interval unknown = weir__interval_unknown();
 
@@ -62,6 +71,7 @@ static void put_figures(FILE *out, const struct report_cell *cell)
     put_interval(out, cell->has_ratio ? cell->cpu_ratio : unknown);
     const char *verdict = cell->has_ratio ? weir__stats_verdict_name(cell->verdict) : NULL;
     fprintf(out, ",%s", verdict != NULL ? verdict : "");
+    put_stream(out, report, cell);
 }
 
 static const char *const figure_columns =
@@ -71,7 +81,8 @@ static const char *const figure_columns =
     "elapsed_ms_median,elapsed_ms_lo,elapsed_ms_hi,"
     "rss_peak_bytes,rss_idle_bytes,kernel_per_conn_bytes,driver_bound,"
     "vs_reference_rps_median,vs_reference_rps_lo,vs_reference_rps_hi,"
-    "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict";
+    "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict,"
+    "mib_per_s_median,server_cpu_us_per_mib_median";
 
 static void put_no_figures(FILE *out)
 {
@@ -94,7 +105,7 @@ int weir__report_write_csv(FILE *out, const struct report *report)
         put_text(out, cell->engine);
         fprintf(out, ",%u", cell->conns);
         if (cell->measured)
-            put_figures(out, cell);
+            put_figures(out, report, cell);
         else
             put_no_figures(out);
         fputc(',', out);

@@ -35,6 +35,12 @@ static const enum column burst_columns[] = {
     COLUMN_CPU_RATIO, COLUMN_P50,    COLUMN_P99,     COLUMN_RSS, COLUMN_VERDICT,
 };
 
+/* What is sent one way has no latency. */
+static const enum column stream_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE,    COLUMN_RPS, COLUMN_RPS_RATIO,
+    COLUMN_CPU,   COLUMN_CPU_RATIO, COLUMN_RSS, COLUMN_VERDICT,
+};
+
 /* One server alone has nothing to be compared with. */
 static const enum column closed_load_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS,  COLUMN_CPU,
@@ -45,15 +51,24 @@ static const enum column burst_load_columns[] = {
     COLUMN_CPU,   COLUMN_P50,    COLUMN_P99,     COLUMN_RSS,
 };
 
+static const enum column stream_load_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_RSS,
+};
+
 #define COLUMNS(list, count) (*(count) = sizeof(list) / sizeof((list)[0]), (list))
 
 static const enum column *columns_of(const struct report *report, size_t *count)
 {
-    bool burst = report->shape.kind == SHAPE_BURST;
+    bool load = strcmp(report->tool, "load") == 0;
 
-    if (strcmp(report->tool, "load") == 0)
-        return burst ? COLUMNS(burst_load_columns, count) : COLUMNS(closed_load_columns, count);
-    return burst ? COLUMNS(burst_columns, count) : COLUMNS(closed_columns, count);
+    switch (report->shape.kind) {
+    case SHAPE_BURST:
+        return load ? COLUMNS(burst_load_columns, count) : COLUMNS(burst_columns, count);
+    case SHAPE_STREAM:
+        return load ? COLUMNS(stream_load_columns, count) : COLUMNS(stream_columns, count);
+    default:
+        return load ? COLUMNS(closed_load_columns, count) : COLUMNS(closed_columns, count);
+    }
 }
 
 /* 171203.4 becomes "171,203". */
@@ -186,7 +201,7 @@ static void fill_text(const struct report *report, const struct report_cell *cel
         format_verdict(text, bytes, report, cell);
         break;
     default:
-        format_figure(text, bytes, weir__report_figure(cell, figure_of(column)));
+        format_figure(text, bytes, weir__report_shown(report, cell, figure_of(column)));
         break;
     }
 }
@@ -324,6 +339,10 @@ static void describe_shape(const struct shape *shape, char *text, size_t bytes)
     case SHAPE_PIPELINE:
         snprintf(text, bytes, "pipeline, %u in flight on each connection", shape->depth);
         break;
+    case SHAPE_STREAM:
+        snprintf(text, bytes, "stream %s",
+                 shape->direction == SHAPE_OUT ? "from the server" : "towards the server");
+        break;
     case SHAPE_CHURN:
         snprintf(text, bytes, "churn: connect, one request, close");
         break;
@@ -343,6 +362,7 @@ void weir__grid_title(const struct report *report, char *text, size_t bytes)
         snprintf(slices, sizeof slices, "%u rounds", report->rounds);
     else
         snprintf(slices, sizeof slices, "%u rounds of %.3g s", report->rounds, report->slice_s);
-    snprintf(text, bytes, "%s, %s, %u-byte requests; %s; seed %" PRIu64 "%s", report->workload,
-             work, report->size, slices, report->seed, report->interrupted ? "; INTERRUPTED" : "");
+    snprintf(text, bytes, "%s, %s, %u-byte %s; %s; seed %" PRIu64 "%s", report->workload, work,
+             report->size, report->shape.kind == SHAPE_STREAM ? "messages" : "requests", slices,
+             report->seed, report->interrupted ? "; INTERRUPTED" : "");
 }

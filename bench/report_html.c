@@ -132,7 +132,7 @@ static void put_bars(FILE *out, const struct report *report, unsigned conns,
                 "</span><div class=\"track\"><div class=\"bar%s\" style=\"width:%.1f%%\"></div>"
                 "</div><span>%.5g</span>\n",
                 weir__report_is_best(report, cell, figure) ? " top" : "", 100 * value / most,
-                value);
+                weir__report_shown(report, cell, figure));
     }
     fputs("</div>\n", out);
 }

@@ -156,13 +156,34 @@ static json_t *latency_object(const struct report_cell *cell)
                      real_or_null(cell->latency.max));
 }
 
-static void add_measured(json_t *object, const struct report_cell *cell)
+static struct interval times(struct interval value, double factor)
+{
+    return (struct interval){value.median * factor, value.lo * factor, value.hi * factor};
+}
+
+static void add_stream(json_t *object, const struct report *report, const struct report_cell *cell)
+{
+    double mib = weir__report_unit(report);
+
+    if (!weir__shape_words(report->shape.kind)->by_bytes) {
+        json_object_set_new(object, "mib_per_s", json_null());
+        json_object_set_new(object, "server_cpu_us_per_mib", json_null());
+        return;
+    }
+    json_object_set_new(object, "mib_per_s", interval_object(times(cell->rps, mib)));
+    json_object_set_new(object, "server_cpu_us_per_mib",
+                        interval_object(times(cell->server_cpu_us, 1 / mib)));
+}
+
+static void add_measured(json_t *object, const struct report *report,
+                         const struct report_cell *cell)
 {
     json_object_set_new(object, "requests", json_integer((json_int_t)cell->requests));
     json_object_set_new(object, "seconds", real_or_null(cell->seconds));
     json_object_set_new(object, "errors", json_integer((json_int_t)cell->errors));
     json_object_set_new(object, "verified", json_boolean(cell->verified));
     json_object_set_new(object, "rps", interval_object(cell->rps));
+    add_stream(object, report, cell);
     json_object_set_new(object, "latency_us", latency_object(cell));
     json_object_set_new(object, "server_cpu_us_per_request", interval_object(cell->server_cpu_us));
     json_object_set_new(object, "elapsed_ms", real_or_null(cell->elapsed_ms.median));
@@ -184,6 +205,8 @@ static void add_unknown(json_t *object)
         "errors",
         "verified",
         "rps",
+        "mib_per_s",
+        "server_cpu_us_per_mib",
         "latency_us",
         "server_cpu_us_per_request",
         "elapsed_ms",
@@ -198,13 +221,13 @@ static void add_unknown(json_t *object)
         json_object_set_new(object, keys[i], json_null());
 }
 
-static json_t *cell_object(const struct report_cell *cell)
+static json_t *cell_object(const struct report *report, const struct report_cell *cell)
 {
     json_t *object = json_pack("{s:o, s:i, s:o}", "engine", string_or_null(cell->engine), "conns",
                                (int)cell->conns, "features", features_array(cell->features));
 
     if (cell->measured)
-        add_measured(object, cell);
+        add_measured(object, report, cell);
     else
         add_unknown(object);
     json_object_set_new(object, "skipped", string_or_null(cell->skipped));
@@ -217,7 +240,7 @@ json_t *weir__report_json(const struct report *report)
     json_t *cells = json_array();
 
     for (size_t i = 0; i < report->cell_count; i++)
-        json_array_append_new(cells, cell_object(&report->cells[i]));
+        json_array_append_new(cells, cell_object(report, &report->cells[i]));
     return json_pack("{s:s, s:o, s:o, s:o}", "weir", WEIR_VERSION, "host",
                      host_object(report->host), "run", run_object(report), "cells", cells);
 }

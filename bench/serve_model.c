@@ -141,7 +141,7 @@ static int run(const struct serve_options *options, int listen_fd, int stop_fd)
         .stop_fd = stop_fd,
         .workers = options->workers,
         .drain_ns = options->drain_ns,
-        .workload = server.model->echo_only ? NULL : options->workload,
+        .workload = options->workload,
     };
 
     weir__serve_catch(&signals);
@@ -157,6 +157,25 @@ static int run(const struct serve_options *options, int listen_fd, int stop_fd)
     return EXIT_DONE;
 }
 
+/* False, and told, where the model does not serve that workload. */
+static bool serves(const struct weir_model *model, const char *workload)
+{
+    char names[128] = "";
+
+    for (size_t i = 0; model->workloads != NULL && model->workloads[i] != NULL; i++) {
+        size_t used = strlen(names);
+
+        if (strcmp(model->workloads[i], workload) == 0)
+            return true;
+        snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? " and " : "",
+                 model->workloads[i]);
+    }
+    if (model->workloads == NULL)
+        return true;
+    fprintf(stderr, "weir-bench serve: %s serves %s only, not %s\n", model->name, names, workload);
+    return false;
+}
+
 int weir__serve_model(const struct serve_options *options, const struct weir_model *model)
 {
     server.options = options;
@@ -165,11 +184,8 @@ int weir__serve_model(const struct serve_options *options, const struct weir_mod
         fprintf(stderr, "weir-bench serve: %s has no options\n", model->name);
         return EXIT_USAGE;
     }
-    if (model->echo_only && strcmp(options->workload->name, "echo") != 0) {
-        fprintf(stderr, "weir-bench serve: %s serves echo only, not %s\n", model->name,
-                options->workload->name);
+    if (!serves(model, options->workload->name))
         return EXIT_NOTHING_RAN;
-    }
     int stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (stop_fd < 0) {
         perror("weir-bench serve: eventfd");

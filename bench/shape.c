@@ -6,10 +6,11 @@
 #include <string.h>
 
 static const struct shape_words words[SHAPE_COUNT] = {
-    [SHAPE_CLOSED] = {"closed", "requests/s", "req/s", "CPU us/req", "request", false},
-    [SHAPE_BURST] = {"burst", "requests/s", "req/s", "CPU us/req", "request", false},
-    [SHAPE_PIPELINE] = {"pipeline", "requests/s", "req/s", "CPU us/req", "request", false},
-    [SHAPE_CHURN] = {"churn", "connections/s", "conn/s", "CPU us/conn", "connection", true},
+    [SHAPE_CLOSED] = {"closed", "requests/s", "req/s", "CPU us/req", "request", false, false},
+    [SHAPE_BURST] = {"burst", "requests/s", "req/s", "CPU us/req", "request", false, false},
+    [SHAPE_PIPELINE] = {"pipeline", "requests/s", "req/s", "CPU us/req", "request", false, false},
+    [SHAPE_CHURN] = {"churn", "connections/s", "conn/s", "CPU us/conn", "connection", true, false},
+    [SHAPE_STREAM] = {"stream", "MiB/s", "MiB/s", "CPU us/MiB", "MiB", true, true},
 };
 
 const struct shape_words *weir__shape_words(enum shape_kind kind)
@@ -50,4 +51,18 @@ void weir__shape_fill(struct shape *shape)
         shape->requests = number(given.requests, SHAPE_REQUESTS_DEFAULT);
     if (given.kind == SHAPE_PIPELINE)
         shape->depth = number(given.depth, SHAPE_DEPTH_DEFAULT);
+    if (given.kind == SHAPE_STREAM)
+        shape->direction = given.direction > 0 ? given.direction : SHAPE_IN;
+}
+
+const char *weir__shape_workload(const struct shape *shape)
+{
+    if (shape->kind != SHAPE_STREAM)
+        return NULL;
+    return shape->direction == SHAPE_OUT ? "source" : "sink";
+}
+
+uint32_t weir__shape_size(enum shape_kind kind)
+{
+    return kind == SHAPE_STREAM ? 64u << 10 : 100;
 }

@@ -15,7 +15,14 @@ enum shape_kind {
     SHAPE_BURST,    /* clients connect at once, ask some times, and close */
     SHAPE_PIPELINE, /* `depth` requests in flight on each connection */
     SHAPE_CHURN,    /* clients that connect, ask once, and close, again and again */
+    SHAPE_STREAM,   /* bytes one way, in large messages */
     SHAPE_COUNT,
+};
+
+/* Seen from the server. */
+enum shape_direction {
+    SHAPE_IN = 1, /* it takes: the default */
+    SHAPE_OUT,    /* it sends */
 };
 
 #define SHAPE_REQUESTS_DEFAULT 100u
@@ -25,8 +32,9 @@ enum shape_kind {
 /* A shape and what it needs to know; zero is the default of each number. */
 struct shape {
     enum shape_kind kind;
-    uint32_t requests; /* burst: of each client */
-    uint32_t depth;    /* pipeline: requests in flight on each connection */
+    uint32_t requests;              /* burst: of each client */
+    uint32_t depth;                 /* pipeline: requests in flight on each connection */
+    enum shape_direction direction; /* stream */
 };
 
 /* What people read about a shape. */
@@ -37,6 +45,7 @@ struct shape_words {
     const char *cpu;        /* "CPU us/req" */
     const char *unit;       /* "request": what CPU is told per */
     bool by_cpu;            /* the verdict is of server CPU, whoever the bottleneck was */
+    bool by_bytes;          /* told per MiB, whatever the size of a request */
 };
 
 /* Connections are open from one slice to the next. */
@@ -47,6 +56,12 @@ static inline bool weir__shape_holds_conns(enum shape_kind kind)
 
 /* Static storage. */
 const struct shape_words *weir__shape_words(enum shape_kind kind);
+
+/* The workload that a shape brings along, "sink" or "source"; NULL where any will do. */
+const char *weir__shape_workload(const struct shape *shape);
+
+/* Bytes of a request where nothing was said. */
+uint32_t weir__shape_size(enum shape_kind kind);
 
 /* The shape called `name`; -ENOENT where there is none. */
 int weir__shape_find(const char *name);

@@ -2,11 +2,15 @@
 #include "bench/shape_cli.h"
 
 #include "bench/cli.h"
+#include "bench/workloads/workloads.h"
+
+#include <string.h>
 
 enum {
     KEY_SHAPE = 1024, /* past the keys of those who call */
     KEY_REQUESTS,
     KEY_DEPTH,
+    KEY_DIRECTION,
 };
 
 static const struct argp_option options[] = {
@@ -16,7 +20,7 @@ static const struct argp_option options[] = {
      .doc = "closed: one request in flight on each connection; burst: all clients connect at once, "
             "send --requests-per-conn each and close; pipeline: --depth requests in flight on each "
             "connection; churn: clients that connect, send one request and close, again and "
-            "again. Default: closed"},
+            "again; stream: bytes one way, in large messages. Default: closed"},
     {.name = "requests-per-conn",
      .key = KEY_REQUESTS,
      .arg = "N",
@@ -25,6 +29,11 @@ static const struct argp_option options[] = {
      .key = KEY_DEPTH,
      .arg = "N",
      .doc = "pipeline: requests in flight on each connection, 1 to 4096. Default: 16"},
+    {.name = "direction",
+     .key = KEY_DIRECTION,
+     .arg = "in|out",
+     .doc = "stream: in, towards the server (workload sink), or out, from it (workload source). "
+            "Default: in"},
     {0},
 };
 
@@ -37,6 +46,15 @@ static void read_shape(struct argp_state *state, const char *name, struct shape 
     if (kind < 0)
         argp_error(state, "unknown shape '%s'; valid: %s", name, names);
     shape->kind = (enum shape_kind)kind;
+}
+
+static enum shape_direction read_direction(struct argp_state *state, const char *text)
+{
+    if (strcmp(text, "in") == 0)
+        return SHAPE_IN;
+    if (strcmp(text, "out") != 0)
+        argp_error(state, "unknown direction '%s'; valid: in, out", text);
+    return SHAPE_OUT;
 }
 
 static void refuse_unless(struct argp_state *state, const struct shape *shape, enum shape_kind kind,
@@ -62,9 +80,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_DEPTH:
         shape->depth = (uint32_t)weir__cli_count(state, "depth", arg, false, 1, SHAPE_DEPTH_MAX);
         return 0;
+    case KEY_DIRECTION:
+        shape->direction = read_direction(state, arg);
+        return 0;
     case ARGP_KEY_END:
         if (shape->depth > 0)
             refuse_unless(state, shape, SHAPE_PIPELINE, "depth");
+        if (shape->direction > 0)
+            refuse_unless(state, shape, SHAPE_STREAM, "direction");
         weir__shape_fill(shape);
         return 0;
     default:
@@ -73,3 +96,30 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp weir__shape_argp = {options, parse_option, NULL, NULL, NULL, NULL, NULL};
+
+const char *weir__shape_check_workload(struct argp_state *state, const struct shape *shape,
+                                       const char *given, enum driver_workload *workload,
+                                       uint32_t *size_bytes)
+{
+    char names[CLI_TEXT_BYTES];
+    const char *brought = weir__shape_workload(shape);
+    const char *name = brought != NULL ? brought : given != NULL ? given : "echo";
+    int found = weir__driver_workload_find(name);
+
+    weir__workload_names(names, sizeof names);
+    if (given != NULL && weir__workload_find(given) == NULL)
+        argp_error(state, "unknown workload '%s'; valid: %s", given, names);
+    if (found < 0)
+        argp_error(state, "the load driver does not speak '%s'", name);
+    if (given != NULL && strcmp(given, name) != 0)
+        argp_error(state, "--shape stream brings its own workload: %s with this --direction", name);
+    if (brought == NULL && found >= DRIVER_SINK)
+        argp_error(state, "the workload %s is for --shape stream", name);
+    if (*size_bytes == 0)
+        *size_bytes = weir__shape_size(shape->kind);
+    if (found == DRIVER_SOURCE && *size_bytes > WEIR_SOURCE_LIMIT_BYTES)
+        argp_error(state, "--size %u: the longest message of source is %u bytes", *size_bytes,
+                   WEIR_SOURCE_LIMIT_BYTES);
+    *workload = (enum driver_workload)found;
+    return name;
+}

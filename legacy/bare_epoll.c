@@ -1,8 +1,8 @@
 /*
- * bare-epoll: the least code that serves echo on level-triggered epoll, correctly. It is the line
- * that other models are measured against, so it must be hard to make cheaper: two calls a request
- * (recv, send), one buffer for all, no memory at all for an idle connection. Only a peer that does
- * not read gets some, for what could not be sent; meanwhile it is not read from.
+ * bare-epoll: the least code that serves echo (or sink) on level-triggered epoll, correctly. It is
+ * the line that other models are measured against, so it must be hard to make cheaper: two calls a
+ * request (recv, send), one buffer for all, no memory at all for an idle connection. Only a peer
+ * that does not read gets some, for what could not be sent; meanwhile it is not read from.
  *
  * An event says what it is for: descriptor * 2 + 1 of a connection that is read from, or the
  * address of a `struct unsent`. Called through weir_models alone; shares nothing with the reactor.
@@ -47,6 +47,9 @@ struct bare {
     uint64_t listen_at_ns; /* when not listening: try again then */
     unsigned long *open;   /* a bit for each connection, to close them at the end */
     uint32_t open_words;
+    const struct weir_workload *sink;             /* NULL: echo */
+    uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of the sink, by descriptor */
+    uint8_t answers[BUFFER_BYTES + WEIR_WORKLOAD_OUT_BYTES];
     uint8_t buffer[BUFFER_BYTES];
     struct epoll_event events[EVENTS];
 };
@@ -82,9 +85,17 @@ static int note_open(struct bare *bare, int fd)
             return -ENOMEM;
         memset(grown + bare->open_words, 0, sizeof *grown * (words - bare->open_words));
         bare->open = grown;
+        if (bare->sink) {
+            void *states = realloc(bare->states, sizeof *bare->states * words * ID_BITS);
+            if (!states)
+                return -ENOMEM;
+            bare->states = states;
+        }
         bare->open_words = words;
     }
     bare->open[at] |= 1ul << fd % ID_BITS;
+    if (bare->sink)
+        bare->sink->init(bare->states[fd], NULL);
     return 0;
 }
 
@@ -157,6 +168,21 @@ static void serve_output(struct bare *bare, struct unsent *unsent)
         free_unsent(unsent);
 }
 
+/* What was received into the sink; its answers, if it has any. Who asks for more of them than there
+ * is room for gets those. Returns their bytes. */
+static size_t swallow(struct bare *bare, int fd, size_t bytes)
+{
+    size_t answered = 0;
+    for (size_t at = 0; at < bytes && answered < BUFFER_BYTES;) {
+        struct weir_workload_io io = {.out = bare->answers + answered,
+                                      .out_capacity = WEIR_WORKLOAD_OUT_BYTES};
+        bare->sink->feed(bare->states[fd], bare->buffer + at, bytes - at, &io);
+        at += io.consumed;
+        answered += io.reply_len;
+    }
+    return answered;
+}
+
 static void serve_input(struct bare *bare, int fd)
 {
     ssize_t got = recv(fd, bare->buffer, BUFFER_BYTES, 0);
@@ -166,7 +192,11 @@ static void serve_input(struct bare *bare, int fd)
         return;
     }
     bare->stats->bytes_in += (uint64_t)got;
-    ssize_t sent = send(fd, bare->buffer, (size_t)got, MSG_NOSIGNAL);
+    const uint8_t *answer = bare->sink ? bare->answers : bare->buffer;
+    size_t bytes = bare->sink ? swallow(bare, fd, (size_t)got) : (size_t)got;
+    if (bytes == 0)
+        return;
+    ssize_t sent = send(fd, answer, bytes, MSG_NOSIGNAL);
     if (sent < 0) {
         if (errno != EAGAIN && errno != EINTR) {
             end_conn(bare, fd, errno);
@@ -175,8 +205,8 @@ static void serve_input(struct bare *bare, int fd)
         sent = 0;
     }
     bare->stats->bytes_out += (uint64_t)sent;
-    if (sent < got)
-        keep_unsent(bare, fd, bare->buffer + sent, (uint32_t)(got - sent));
+    if ((size_t)sent < bytes)
+        keep_unsent(bare, fd, answer + sent, (uint32_t)(bytes - (size_t)sent));
 }
 
 /* --- accept -------------------------------------------------------------------------------------
@@ -337,13 +367,15 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
                  size_t why_bytes)
 {
     *stats = (struct weir_model_stats){0};
-    if (options->workload && strcmp(options->workload->name, "echo") != 0)
-        return fail(why, why_bytes, "this workload", EINVAL, "it serves only echo");
+    bool sink = options->workload && strcmp(options->workload->name, "sink") == 0;
+    if (options->workload && !sink && strcmp(options->workload->name, "echo") != 0)
+        return fail(why, why_bytes, "this workload", EINVAL, "it serves only echo and sink");
     struct bare *bare = calloc(1, sizeof *bare);
     if (!bare)
         return fail(why, why_bytes, "its buffer", ENOMEM, "give it 128 KiB of memory");
     bare->options = options;
     bare->stats = stats;
+    bare->sink = sink ? options->workload : NULL;
     bare->epoll_fd = -1;
     bare->share = 1;
     int rc = open_set(bare, why, why_bytes);
@@ -362,14 +394,17 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
         close(bare->epoll_fd);
     if (bare->listen_flags >= 0)
         fcntl(options->listen_fd, F_SETFL, bare->listen_flags);
+    free(bare->states);
     free(bare->open);
     free(bare);
     return rc;
 }
 
+static const char *const workloads[] = {"echo", "sink", NULL};
+
 const struct weir_model weir__model_bare_epoll = {
     .name = "bare-epoll",
     .summary = "the least code that serves echo on epoll; no coroutines",
-    .echo_only = 1,
+    .workloads = workloads,
     .serve = serve,
 };

@@ -1,15 +1,16 @@
 /*
- * bare-uring: the least code that serves echo on io_uring, to measure the runtime against: what
- * the runtime costs is the distance to this. No coroutines, no ops, no timers, one file; multishot
- * accept and receive, a ring of 256 provided buffers, completions finished only inside our own
- * enter (DEFER_TASKRUN), one enter per turn. It serves well or not at all: where the kernel lacks
- * one of those (before Linux 6.0) it says so.
+ * bare-uring: the least code that serves echo (or sink) on io_uring, to measure the runtime
+ * against: what the runtime costs is the distance to this. No coroutines, no ops, no timers, one
+ * file; multishot accept and receive, a ring of 256 provided buffers, completions finished only
+ * inside our own enter (DEFER_TASKRUN), one enter per turn. It serves well or not at all: where the
+ * kernel lacks one of those (before Linux 6.0) it says so.
  *
  * A connection has at most one send in flight; what arrives meanwhile waits in its queue, in the
  * buffers it came in. So a peer that does not read what it is sent stops being received from once
  * the buffers are out. A descriptor is closed only when none of its requests is left in the kernel.
  */
 #include <weir/model.h>
+#include <weir/workload.h>
 
 #include <assert.h>
 #include <stdio.h>
@@ -55,7 +56,9 @@ struct server {
     int bufs_back; /* added to the buffer ring, not yet shown to the kernel */
     int starved;   /* list of descriptors without a receive for want of buffers; -1 */
     int listen_fd, accepting, stopping;
-    uint32_t busy; /* connections with something to send */
+    uint32_t busy;                                /* connections with something to send */
+    const struct weir_workload *sink;             /* NULL: echo */
+    uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of the sink, by descriptor */
     struct weir_model_stats *stats;
 };
 
@@ -154,8 +157,29 @@ static void accepted(struct server *s, int fd, uint32_t flags)
         return;
     }
     s->conns[fd] = (struct conn){.head = NO_BUF, .tail = NO_BUF, .open = 1};
+    if (s->sink)
+        s->sink->init(s->states[fd], NULL);
     s->stats->accepted++;
     receive(s, fd);
+}
+
+/* The sink takes the buffer, and its answer, if there is any, takes the buffer's place. Who asks
+ * for more answers than a buffer holds gets those. Returns the bytes to send. */
+static uint32_t swallow(struct server *s, int fd, int16_t buf, uint32_t bytes)
+{
+    uint8_t *data = s->memory + (size_t)buf * BUF_BYTES,
+            answers[BUF_BYTES + WEIR_WORKLOAD_OUT_BYTES];
+    size_t answered = 0;
+    for (size_t at = 0; at < bytes && answered < BUF_BYTES;) {
+        struct weir_workload_io io = {.out = answers + answered,
+                                      .out_capacity = WEIR_WORKLOAD_OUT_BYTES};
+        s->sink->feed(s->states[fd], data + at, bytes - at, &io);
+        at += io.consumed;
+        answered += io.reply_len;
+    }
+    answered = answered < BUF_BYTES ? answered : BUF_BYTES;
+    memcpy(data, answers, answered);
+    return (uint32_t)answered;
 }
 
 static void received(struct server *s, int fd, int32_t res, uint32_t flags)
@@ -165,9 +189,9 @@ static void received(struct server *s, int fd, int32_t res, uint32_t flags)
     if (res > 0) {
         int16_t buf = (int16_t)(flags >> IORING_CQE_BUFFER_SHIFT);
         s->stats->bytes_in += (uint32_t)res;
-        s->lengths[buf] = (uint32_t)res;
+        s->lengths[buf] = s->sink ? swallow(s, fd, buf, (uint32_t)res) : (uint32_t)res;
         s->next[buf] = NO_BUF;
-        if (conn->ended) {
+        if (conn->ended || s->lengths[buf] == 0) {
             give_back(s, buf);
         } else if (conn->head != NO_BUF) {
             s->next[conn->tail] = buf;
@@ -390,12 +414,16 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     getrlimit(RLIMIT_NOFILE, &nofile);
     s.conns_count = nofile.rlim_cur < CONNS_MOST ? (uint32_t)nofile.rlim_cur : CONNS_MOST;
     s.conns = calloc(s.conns_count, sizeof *s.conns);
-    error = s.conns ? open_bufs(&s) : -ENOMEM;
+    if (options->workload && strcmp(options->workload->name, "sink") == 0)
+        s.sink = options->workload;
+    s.states = s.sink ? calloc(s.conns_count, sizeof *s.states) : NULL;
+    error = s.conns && (s.states || !s.sink) ? open_bufs(&s) : -ENOMEM;
     if (error < 0) {
         snprintf(why, why_bytes,
                  "io_uring: multishot receive: %s; bare-uring needs Linux 6.0: use uring",
                  strerror(-error));
         io_uring_queue_exit(&s.ring);
+        free(s.states);
         free(s.conns);
         return error;
     }
@@ -409,13 +437,16 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     if (error < 0)
         snprintf(why, why_bytes, "io_uring_enter: %s", strerror(-error));
     close_all(&s);
+    free(s.states);
     free(s.conns);
     return error;
 }
 
+static const char *const workloads[] = {"echo", "sink", NULL};
+
 const struct weir_model weir__model_bare_uring = {
     .name = "bare-uring",
     .summary = "the least code that serves echo on io_uring; one thread",
-    .echo_only = 1,
+    .workloads = workloads,
     .serve = serve,
 };

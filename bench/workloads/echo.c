@@ -15,6 +15,7 @@ static int echo_feed(void *state, const uint8_t *in, size_t in_len, struct weir_
     io->reply = in;
     io->reply_len = in_len;
     io->reply_is_input = true;
+    io->reply_is_static = false;
     io->requests = 0;
     return WEIR_WORKLOAD_CONTINUE;
 }

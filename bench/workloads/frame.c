@@ -69,6 +69,7 @@ static int frame_feed(void *state, const uint8_t *in, size_t in_len, struct weir
     io->reply_len = 0;
     io->reply = in;
     io->reply_is_input = true;
+    io->reply_is_static = false;
     io->requests = 0;
     if (frame->header_held > 0) {
         io->reply_is_input = false;

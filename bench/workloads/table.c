@@ -8,9 +8,7 @@
 #include <string.h>
 
 const struct weir_workload *const weir__workloads[] = {
-    &weir__workload_echo,
-    &weir__workload_frame,
-    NULL,
+    &weir__workload_echo, &weir__workload_frame, &weir__workload_sink, &weir__workload_source, NULL,
 };
 
 const struct weir_workload *weir__workload_find(const char *name)

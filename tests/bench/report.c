@@ -224,6 +224,30 @@ Test(report, churn_is_told_in_connections_and_judged_by_cpu)
     cr_assert_eq(against(1.2, 5, false), 0, "its connections a second regress nothing");
 }
 
+Test(report, a_stream_is_told_in_mebibytes)
+{
+    report.shape = (struct shape){.kind = SHAPE_STREAM, .direction = SHAPE_IN};
+    report.size = 1 << 18;
+    expect_summary(
+        "at 100       uring serves best: 16.0 % less CPU per MiB than epoll (95 %: 15.2 to "
+        "16.8); no different from epoll: poll");
+    char *text = written(write_table);
+    cr_assert_not_null(strstr(line_with(text, "uring "), "30,000*"), "%s", text);
+    cr_assert_not_null(strstr(line_with(text, "uring "), "16.8*"), "%s", text);
+    cr_assert_null(strstr(text, "p99"), "it has no latency");
+    free(text);
+    json_t *document = weir__report_json(&report);
+    json_t *cell = json_array_get(json_object_get(document, "cells"), 0);
+    cr_assert_float_eq(
+        json_number_value(json_object_get(json_object_get(cell, "mib_per_s"), "median")), 30000,
+        1e-6);
+    json_decref(document);
+    text = written(weir__report_write_html);
+    cr_assert_not_null(strstr(text, "microseconds per MiB"));
+    cr_assert_not_null(strstr(text, "<span>30000</span>"), "%s", text);
+    free(text);
+}
+
 Test(report, without_a_verdict_there_is_no_summary)
 {
     cells[0].verdict = cells[3].verdict = VERDICT_UNKNOWN;

@@ -192,6 +192,82 @@ Test(shapes, churn_of_a_server_that_dies_is_exit_1_and_says_how)
     expect_out("its last words: I cannot go on");
 }
 
+/* --- stream --------------------------------------------------------------------------------- */
+
+/* The two figures of a stream are those of its messages, in MiB. */
+static void expect_mebibytes(double message_mib)
+{
+    json_t *cell;
+    size_t i;
+
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        if (json_is_string(at(cell, "skipped")))
+            continue;
+        double rps = json_number_value(at(at(cell, "rps"), "median"));
+        double mib = json_number_value(at(at(cell, "mib_per_s"), "median"));
+        double cpu = json_number_value(at(at(cell, "server_cpu_us_per_request"), "median"));
+        double per = json_number_value(at(at(cell, "server_cpu_us_per_mib"), "median"));
+
+        cr_assert_gt(rps, 0);
+        cr_assert_float_eq(mib / (rps * message_mib), 1, 1e-3);
+        cr_assert_float_eq(per * message_mib / cpu, 1, 1e-3);
+    }
+}
+
+static void expect_stream(const char *direction, const char *size, double message_mib)
+{
+    expect_exit(run("compare", ALL, "--shape", "stream", "--direction", direction, "--size", size,
+                    "--conns", "3", QUICK, "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+    expect_mebibytes(message_mib);
+    expect_out("MiB/s");
+    expect_out("CPU us/MiB");
+}
+
+Test(shapes, stream_towards_the_server_is_served_by_all)
+{
+    expect_stream("in", "64k", 1.0 / 16);
+    cr_assert_str_eq(json_string_value(at(at(document, "run"), "workload")), "sink");
+    expect_out("sink, stream towards the server, 65536-byte messages");
+    cr_assert_null(strstr(process.out, "skipped"), "%s", process.out);
+}
+
+Test(shapes, stream_from_the_server_is_served_by_all_engines)
+{
+    expect_stream("out", "64k", 1.0 / 16);
+    cr_assert_str_eq(json_string_value(at(at(document, "run"), "workload")), "source");
+    expect_out("source, stream from the server, 65536-byte messages");
+    expect_out("skipped: bare-epoll serves echo and sink only, not source");
+}
+
+Test(shapes, stream_in_messages_of_many_buffers)
+{
+    expect_stream("in", "3m", 3);
+    process_free(&process);
+    json_decref(document);
+    expect_stream("out", "1m", 1);
+}
+
+Test(shapes, stream_has_messages_of_64_kib_by_default)
+{
+    expect_exit(run("compare", "--engines", "epoll", "--shape", "stream", "--conns", "2", QUICK,
+                    "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "size")), 65536);
+    cr_assert_str_eq(json_string_value(at(at(document, "run"), "workload")), "sink");
+}
+
+Test(shapes, stream_to_a_server_that_knows_no_sink_is_exit_1)
+{
+    expect_exit(run("compare", "--engines", "echo", GOOD("echo"), "--shape", "stream", "--conns",
+                    "1", QUICK, NULL),
+                1);
+    expect_out("bytes more than were sent");
+}
+
 /* --- the command line ----------------------------------------------------------------------- */
 
 Test(shapes, options_of_another_shape_are_told)
@@ -200,8 +276,11 @@ Test(shapes, options_of_another_shape_are_told)
         const char *option, *value, *says;
     } mistakes[] = {
         {"--depth", "4", "--depth is for --shape pipeline, not closed"},
+        {"--direction", "in", "--direction is for --shape stream, not closed"},
+        {"--direction", "up", "unknown direction 'up'; valid: in, out"},
+        {"--workload", "sink", "the workload sink is for --shape stream"},
         {"--depth", "0", "--depth 0: want a whole number from 1 to 4096"},
-        {"--shape", "pipe", "unknown shape 'pipe'; valid: closed, burst, pipeline, churn"},
+        {"--shape", "pipe", "unknown shape 'pipe'; valid: closed, burst, pipeline, churn, stream"},
     };
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
@@ -214,6 +293,15 @@ Test(shapes, options_of_another_shape_are_told)
         expect_err(mistakes[i].says);
         process_free(&process);
     }
+}
+
+Test(shapes, a_stream_brings_its_own_workload)
+{
+    expect_exit(run("compare", "--shape", "stream", "--workload", "echo", NULL), 2);
+    expect_err("--shape stream brings its own workload: sink with this --direction");
+    process_free(&process);
+    expect_exit(run("compare", "--shape", "stream", "--direction", "out", "--size", "2m", NULL), 2);
+    expect_err("--size 2097152: the longest message of source is 1048576 bytes");
 }
 
 Test(shapes, a_baseline_of_another_depth_is_refused)

@@ -55,10 +55,11 @@ static void server_receive(struct server *server, const uint8_t *in, size_t in_l
         cr_assert_leq(io.consumed, in_len);
         const uint8_t *base = io.reply_is_input ? in : room;
         size_t base_len = io.reply_is_input ? io.consumed : sizeof(room);
-        cr_assert(io.reply_len == 0 ||
+        cr_assert(io.reply_len == 0 || io.reply_is_static ||
                   (io.reply >= base && io.reply + io.reply_len <= base + base_len));
         cr_assert_leq(served->len + io.reply_len, sizeof(served->reply));
-        memcpy(served->reply + served->len, io.reply, io.reply_len);
+        if (io.reply_len > 0)
+            memcpy(served->reply + served->len, io.reply, io.reply_len);
         served->len += io.reply_len;
         served->requests += io.requests;
         served->verdict = verdict;
@@ -139,7 +140,7 @@ Test(workload_table, finds_each_by_name_and_nothing_else)
     cr_assert_null(weir__workload_find("ech"));
     cr_assert_null(weir__workload_find(""));
     weir__workload_names(names, sizeof(names));
-    cr_assert_str_eq(names, "echo, frame");
+    cr_assert_str_eq(names, "echo, frame, sink, source");
     weir__workload_names(names, 6);
     cr_assert_str_eq(names, "echo,");
     for (size_t i = 0; weir__workloads[i]; i++)
@@ -229,4 +230,62 @@ Test(workload_frame, answers_an_unfinished_body_before_its_end_has_come)
     server_receive(&server, stream.bytes, 60);
     cr_assert_eq(got.len, 60);
     cr_assert_eq(got.requests, 0);
+}
+
+static void served_sum(struct served *want, uint64_t sum)
+{
+    for (int i = 0; i < 8; i++)
+        want->reply[want->len++] = (uint8_t)(sum >> (56 - 8 * i));
+}
+
+Test(workload_sink, answers_only_who_asks_and_with_the_bytes_since_the_last_answer)
+{
+    struct stream stream = {0};
+    struct served want = {.requests = 4};
+    static const uint32_t sizes[] = {5, 40, 0, 1, 0, 0, 9};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        stream_add_frame(&stream, sizes[i], (uint8_t)(i * 31));
+    served_sum(&want, 45);
+    served_sum(&want, 1);
+    served_sum(&want, 0);
+    expect_every_split("sink", 0, &stream, &want);
+}
+
+Test(workload_sink, takes_bodies_past_the_limit_of_frames)
+{
+    static uint8_t body[100000];
+    struct stream stream = {0};
+    static struct server server;
+    static struct served got;
+    stream_add_header(&stream, 20 * sizeof(body));
+    server_start(&server, "sink", 0, &got);
+    server_receive(&server, stream.bytes, stream.len);
+    for (int i = 0; i < 20; i++)
+        server_receive(&server, body, sizeof(body));
+    cr_assert_eq(got.len, 0);
+    cr_assert_eq(got.requests, 1);
+    server_receive(&server, (const uint8_t *)"\0\0\0\0", 4);
+    cr_assert_eq(got.len, 8);
+    cr_assert_eq(memcmp(got.reply, "\0\0\0\0\0\x1e\x84\x80", 8), 0, "two million");
+}
+
+Test(workload_source, answers_each_length_with_as_many_bytes)
+{
+    struct stream stream = {0};
+    struct served want = {.requests = 4};
+    static const uint32_t sizes[] = {3, 300, 0, 7};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        stream_add_header(&stream, sizes[i]);
+        for (uint32_t k = 0; k < sizes[i]; k++)
+            want.reply[want.len++] = (uint8_t)(k % 251);
+    }
+    expect_every_split("source", 0, &stream, &want);
+}
+
+Test(workload_source, refuses_more_than_its_limit)
+{
+    struct stream stream = {0};
+    struct served want = {.verdict = -EMSGSIZE};
+    stream_add_header(&stream, WEIR_SOURCE_LIMIT_BYTES + 1);
+    expect_every_split("source", 0, &stream, &want);
 }

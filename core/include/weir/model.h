@@ -1,6 +1,6 @@
 /*
  * Server models that are not engines: they own their whole loop, and serve a workload (or, the bare
- * ones, only echo) to be measured against the runtime. For the benchmark and the tests; not
+ * ones, only a few) to be measured against the runtime. For the benchmark and the tests; not
  * installed.
  */
 #ifndef WEIR_MODEL_H
@@ -27,7 +27,7 @@ struct weir_model_stats {
 struct weir_model {
     const char *name;
     const char *summary;
-    int echo_only; /* the least code: no other workload */
+    const char *const *workloads; /* those it serves, NULL at the end; NULL: any */
     /* Serves until stop_fd is readable. `ready` is called once, when connections are accepted, with
      * what was granted. 0, or -errno with what failed, why and the cure in `why`. */
     int (*serve)(const struct weir_model_options *options, struct weir_model_stats *stats,

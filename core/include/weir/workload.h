@@ -47,15 +47,20 @@ struct weir_workload_options {
 /* Default of frame_limit_bytes. */
 #define WEIR_FRAME_LIMIT_BYTES (1u << 20)
 
+/* The longest message of `source`. */
+#define WEIR_SOURCE_LIMIT_BYTES (1u << 20)
+
 /* One call of feed: the caller sets `out` and `out_capacity`, feed sets all the others. */
 struct weir_workload_io {
     uint8_t *out;        /* room for a reply that is not a piece of the input; caller's memory */
     size_t out_capacity; /* bytes at out, at least WEIR_WORKLOAD_OUT_BYTES */
 
     size_t consumed;      /* leading bytes of the input that are done with once the reply is sent */
-    const uint8_t *reply; /* inside `in[0, consumed)` if reply_is_input, else inside `out` */
+    const uint8_t *reply; /* inside `in[0, consumed)` if reply_is_input, anywhere if
+                             reply_is_static, else inside `out` */
     size_t reply_len;     /* bytes at reply; 0: nothing to send */
     bool reply_is_input;  /* the reply is a range of the input: send the lent buffer itself */
+    bool reply_is_static; /* the reply is memory that never changes nor goes: send it from there */
     uint32_t requests; /* requests completed by this call; 0 where the protocol has no such unit */
 };
 
@@ -73,8 +78,8 @@ struct weir_workload {
      * Whatever the split of the stream into calls, the bytes replied in total are the same.
      *
      * Each call gets somewhere: on WEIR_WORKLOAD_CONTINUE, consumed > 0. The reply must be sent
-     * before the replies of later calls; if !reply_is_input it must have left `out`, or `out` must
-     * be another buffer, before the next call.
+     * before the replies of later calls; if it is in `out` it must have left it, or `out` must be
+     * another buffer, before the next call.
      *
      * Returns an enum weir_workload_verdict, or -errno where the peer broke the protocol: send the
      * reply of this call (good requests before the bad one), close, count. -EMSGSIZE: a request
