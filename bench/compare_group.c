@@ -74,11 +74,20 @@ static int open_target(struct group *group, struct contender *contender)
                                                 (unsigned)CPU_COUNT(&options->server_cpus)),
     };
 
+    contender->per_conn = weir__memory_unknown();
     target.pid_count = weir__server_pids(&contender->server, target.server_pids);
     contender->pid_count = target.pid_count;
+    bool weighs = options->shape.kind == SHAPE_IDLE;
+    struct memory_reading before, after;
+    if (weighs)
+        weir__memory_read(target.server_pids, target.pid_count, &before);
     int result = weir__driver_open(group->driver, &target, &contender->target);
     if (result == -EPIPE)
         return result;
+    if (result == 0 && weighs) {
+        weir__memory_read(target.server_pids, target.pid_count, &after);
+        contender->per_conn = weir__memory_per_conn(&before, &after, group->conns);
+    }
     if (result < 0) {
         contender->errors++;
         if (weir__server_alive(&contender->server))
@@ -453,7 +462,7 @@ void weir__group_fill_cell(const struct group *group, const struct contender *co
                     latency_us(contender, 99.9), latency_us(contender, 100)},
         .rss_peak = contender->rss_peak,
         .rss_idle = contender->rss_idle,
-        .kernel_per_conn = NAN,
+        .per_conn = contender->per_conn,
         .driver_bound = contender->driver_bound_count * 2 > count,
         .skipped = contender->skipped ? contender->why : NULL,
         .failed = contender->failed ? contender->why : NULL,

@@ -31,6 +31,7 @@ struct contender {
     bool conns_served; /* every slice left every connection alive */
     double rss_idle;
     double rss_peak;
+    struct memory_per_conn per_conn; /* idle; unknown in other shapes */
     struct histogram latency;
 };
 

@@ -160,10 +160,10 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
 /*
  * The target's shape for `duration_ns`, then drains: closed, one request in flight on each
  * connection; pipeline, as many as its depth; churn, a connection for each request; stream, bytes
- * one way. Fills `*out` whole. Returns 0 even if connections failed or bytes were wrong
- * (out->errors says so: a result, not a failure of the call); -ENOTCONN if no connection is left;
- * -ENOENT for a target that is not open; -EPIPE when the driver died. Takes at most duration_ns +
- * answer_timeout_ns and a little.
+ * one way; idle, as closed on a share of the connections. Fills `*out` whole. Returns 0 even if
+ * connections failed or bytes were wrong (out->errors says so: a result, not a failure of the
+ * call); -ENOTCONN if no connection is left; -ENOENT for a target that is not open; -EPIPE when the
+ * driver died. Takes at most duration_ns + answer_timeout_ns and a little.
  */
 int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
                        struct driver_slice *out);

@@ -1,7 +1,7 @@
 /*
- * The closed shape and the burst: one request in flight on each connection. It sends a request,
- * compares what comes back with what was sent, and sends the next; a client of a burst connects
- * first and closes after its last.
+ * The closed shape, the idle one and the burst: one request in flight on each connection. It sends
+ * a request, compares what comes back with what was sent, and sends the next; a client of a burst
+ * connects first and closes after its last.
  *
  * Per request it makes one recv, one send, one clock reading and its share of an epoll_wait, so
  * that a server which does as much or more is the bottleneck. Nothing is allocated, and nothing is
@@ -122,6 +122,12 @@ static void conn_connected(struct drive_worker *worker, struct drive_conn *conn)
     conn_ask(worker, conn, now_ns);
 }
 
+static void conn_lost_idle(struct drive_worker *worker, struct drive_conn *conn)
+{
+    worker->active++; /* it had no part in the slice; giving it up takes one away */
+    weir__drive_fail(worker, conn, ": closed by the server while it was idle");
+}
+
 static void conn_event(struct drive_worker *worker, struct drive_conn *conn, uint32_t events)
 {
     switch (conn->phase) {
@@ -137,7 +143,11 @@ static void conn_event(struct drive_worker *worker, struct drive_conn *conn, uin
     case CONN_CLOSING:
         conn_receive(worker, conn, events);
         break;
-    case CONN_IDLE: /* the first EPOLLOUT; an end is noticed when it is asked next */
+    case CONN_IDLE: /* the first EPOLLOUT; an end is noticed when it is asked next, if ever it is */
+        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) &&
+            worker->target->spec.shape.kind == SHAPE_IDLE)
+            conn_lost_idle(worker, conn);
+        break;
     case CONN_ENDING:
     case CONN_GONE:
         break;

@@ -166,7 +166,7 @@ bool weir__drive_verify(struct drive_worker *worker, struct drive_conn *conn, co
 
 /* --- the machines --------------------------------------------------------------------------- */
 
-extern const struct drive_machine weir__drive_closed; /* and burst */
+extern const struct drive_machine weir__drive_closed; /* idle and burst, too */
 extern const struct drive_machine weir__drive_pipeline;
 extern const struct drive_machine weir__drive_churn;
 extern const struct drive_machine weir__drive_sink; /* stream towards the server */

@@ -70,8 +70,7 @@ static void conn_send(struct drive_worker *worker, struct drive_conn *conn)
         conn->phase = CONN_ENDING;
     if (conn->phase == CONN_ASKING)
         msg.msg_iovlen = gather(worker, conn, over, iov);
-    ssize_t n =
-        conn->phase == CONN_ENDING ? send_end(conn) : sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
+    ssize_t n = conn->phase == CONN_ENDING ? send_end(conn) : sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < 0) {

@@ -148,6 +148,7 @@ static int check_spec(const struct driver_target *spec, char *error)
     if (spec->conns < 1 || spec->size_bytes < 1 || spec->size_bytes > most ||
         spec->pid_count > WEIR__DRIVER_PIDS_MAX || spec->workload > DRIVER_SOURCE ||
         spec->shape.kind >= SHAPE_COUNT || spec->shape.depth > SHAPE_DEPTH_MAX ||
+        spec->shape.active > 100 ||
         is_streamed(spec->workload) != (spec->shape.kind == SHAPE_STREAM))
         return fail(error, -EINVAL,
                     "target: connections, size, processes, workload or shape out of range");
@@ -159,6 +160,7 @@ static void target_prepare(struct drive_target *target, const struct driver_targ
 {
     memset(target, 0, sizeof(*target));
     target->spec = *spec;
+    target->spec.shape.active = spec->shape.kind == SHAPE_IDLE ? spec->shape.active : 0;
     target->threads = threads;
     if (spec->shape.requests == 0)
         target->spec.shape.requests = SHAPE_REQUESTS_DEFAULT;
@@ -168,6 +170,8 @@ static void target_prepare(struct drive_target *target, const struct driver_targ
         target->spec.answer_timeout_ns = WEIR__DRIVER_ANSWER_TIMEOUT_NS;
     if (spec->server_cpus == 0)
         target->spec.server_cpus = 1;
+    if (spec->shape.kind == SHAPE_IDLE && spec->shape.active == 0)
+        target->spec.shape.active = SHAPE_ACTIVE_DEFAULT;
     if (spec->shape.kind == SHAPE_PIPELINE && spec->shape.depth == 0)
         target->spec.shape.depth = SHAPE_DEPTH_DEFAULT;
     if (spec->workload == DRIVER_SOURCE)

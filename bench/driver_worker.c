@@ -221,7 +221,8 @@ void weir__drive_worker_run(struct drive_worker *worker)
     worker->check_ns = worker->first_ns + check_interval_ns(&worker->target->spec);
     uint32_t started = 0;
     for (uint32_t i = 0; i < worker->count; i++) {
-        if (worker->conns[i].phase != CONN_IDLE)
+        if (worker->conns[i].phase != CONN_IDLE ||
+            !weir__shape_is_active(&worker->target->spec.shape, worker->conns[i].id))
             continue;
         worker->machine->start(worker, &worker->conns[i]);
         if (++started % START_BATCH == 0)

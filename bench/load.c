@@ -39,6 +39,7 @@ struct load {
     unsigned rounds, bound_rounds;
     struct histogram latency;
     double rss_idle;
+    struct memory_per_conn per_conn;
     char first_error[WEIR__DRIVER_TEXT_BYTES];
 };
 
@@ -114,8 +115,18 @@ static int probe(struct load *load)
 static int open_target(struct load *load)
 {
     int rc = holds_conns(load->options) ? 0 : probe(load);
+    const struct driver_target *target = &load->options->target;
+    bool weighs = rc == 0 && target->shape.kind == SHAPE_IDLE;
+    struct memory_reading before, after;
+    load->per_conn = weir__memory_unknown();
+    if (weighs)
+        weir__memory_read(target->server_pids, target->pid_count, &before);
     if (rc == 0)
-        rc = weir__driver_open(load->driver, &load->options->target, &load->target_id);
+        rc = weir__driver_open(load->driver, target, &load->target_id);
+    if (rc == 0 && weighs) {
+        weir__memory_read(target->server_pids, target->pid_count, &after);
+        load->per_conn = weir__memory_per_conn(&before, &after, target->conns);
+    }
     if (rc < 0)
         fprintf(stderr, "weir-bench load: %s: %s\n", load->options->connect,
                 weir__driver_error(load->driver));
@@ -253,7 +264,7 @@ static void fill_cell(const struct load *load, struct report_cell *cell)
                     percentile_us(load, 99.9), percentile_us(load, 100)},
         .rss_peak = server_memory(&options->target, "VmHWM"),
         .rss_idle = load->rss_idle,
-        .kernel_per_conn = NAN,
+        .per_conn = load->per_conn,
         .driver_bound = 2 * load->bound_rounds > load->rounds,
         .cpu_ratio = weir__interval_unknown(),
         .rps_ratio = weir__interval_unknown(),

@@ -59,6 +59,8 @@ double weir__report_figure(const struct report_cell *cell, enum report_figure fi
         return cell->latency.p999;
     case FIGURE_RSS:
         return cell->rss_peak;
+    case FIGURE_USER_PER_CONN:
+        return cell->per_conn.user;
     case FIGURE_COUNT:
         break;
     }

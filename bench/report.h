@@ -7,6 +7,7 @@
 #ifndef WEIR_BENCH_REPORT_H
 #define WEIR_BENCH_REPORT_H
 
+#include "bench/memory.h"
 #include "bench/shape.h"
 #include "bench/stats.h"
 
@@ -34,10 +35,10 @@ struct report_cell {
     struct {
         double p50, p90, p99, p999, max; /* microseconds */
     } latency;
-    double rss_peak;        /* bytes, the server's */
-    double rss_idle;        /* bytes, connected and not yet asked anything */
-    double kernel_per_conn; /* bytes */
-    bool driver_bound;      /* the driver, not the server, set the pace */
+    double rss_peak;                 /* bytes, the server's */
+    double rss_idle;                 /* bytes, connected and not yet asked anything */
+    struct memory_per_conn per_conn; /* idle; unknown in other shapes */
+    bool driver_bound;               /* the driver, not the server, set the pace */
     bool is_reference;
     bool has_ratio; /* the next three are this engine over the reference */
     struct interval cpu_ratio;
@@ -94,6 +95,7 @@ enum report_figure {
     FIGURE_P99,
     FIGURE_P999,
     FIGURE_RSS,
+    FIGURE_USER_PER_CONN,
     FIGURE_COUNT,
 };
 

@@ -65,13 +65,16 @@ static void put_figures(FILE *out, const struct report *report, const struct rep
     put_interval(out, cell->elapsed_ms);
     put_number(out, cell->rss_peak);
     put_number(out, cell->rss_idle);
-    put_number(out, cell->kernel_per_conn);
+    put_number(out, cell->per_conn.kernel);
     fprintf(out, ",%s", cell->driver_bound ? "true" : "false");
     put_interval(out, cell->has_ratio ? cell->rps_ratio : unknown);
     put_interval(out, cell->has_ratio ? cell->cpu_ratio : unknown);
     const char *verdict = cell->has_ratio ? weir__stats_verdict_name(cell->verdict) : NULL;
     fprintf(out, ",%s", verdict != NULL ? verdict : "");
     put_stream(out, report, cell);
+    put_number(out, cell->per_conn.user);
+    put_number(out, cell->per_conn.kernel_uncertainty);
+    put_number(out, cell->per_conn.sockets);
 }
 
 static const char *const figure_columns =
@@ -82,7 +85,8 @@ static const char *const figure_columns =
     "rss_peak_bytes,rss_idle_bytes,kernel_per_conn_bytes,driver_bound,"
     "vs_reference_rps_median,vs_reference_rps_lo,vs_reference_rps_hi,"
     "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict,"
-    "mib_per_s_median,server_cpu_us_per_mib_median";
+    "mib_per_s_median,server_cpu_us_per_mib_median,"
+    "user_per_conn_bytes,kernel_per_conn_uncertainty_bytes,sockets_per_conn_bytes";
 
 static void put_no_figures(FILE *out)
 {

@@ -149,6 +149,16 @@ static void say_driver_bound(const struct footer *footer, const struct report *r
             is_compare(report) ? words->unit : "");
 }
 
+static void say_memory(const struct footer *footer, const struct report *report)
+{
+    if (report->shape.kind != SHAPE_IDLE)
+        return;
+    say(footer, "memory",
+        "user: what the server's own pages (Pss) grew by for each connection while all opened; "
+        "kernel: what the slabs of the whole machine grew by, both ends of a connection together, "
+        "± what they moved meanwhile on their own; - is lost in that");
+}
+
 static void say_summaries(const struct footer *footer, const struct report *report)
 {
     for (size_t i = 0; i < report->cell_count; i++) {
@@ -169,6 +179,7 @@ void weir__footer_walk(const struct report *report, weir__footer_fn *line, void 
     struct footer footer = {line, argument};
 
     say_summaries(&footer, report);
+    say_memory(&footer, report);
     say_driver_bound(&footer, report);
     say_noise(&footer, report);
     for (size_t i = 0; i < report->note_count; i++)

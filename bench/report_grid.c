@@ -24,6 +24,8 @@ enum column {
     COLUMN_P999,
     COLUMN_RSS,
     COLUMN_VERDICT,
+    COLUMN_USER_PER_CONN,
+    COLUMN_KERNEL_PER_CONN,
 };
 
 static const enum column closed_columns[] = {
@@ -33,6 +35,12 @@ static const enum column closed_columns[] = {
 static const enum column burst_columns[] = {
     COLUMN_CONNS,     COLUMN_ENGINE, COLUMN_ELAPSED, COLUMN_RPS, COLUMN_RPS_RATIO, COLUMN_CPU,
     COLUMN_CPU_RATIO, COLUMN_P50,    COLUMN_P99,     COLUMN_RSS, COLUMN_VERDICT,
+};
+
+static const enum column idle_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE,    COLUMN_USER_PER_CONN, COLUMN_KERNEL_PER_CONN,
+    COLUMN_RPS,   COLUMN_RPS_RATIO, COLUMN_CPU,           COLUMN_CPU_RATIO,
+    COLUMN_P99,   COLUMN_RSS,       COLUMN_VERDICT,
 };
 
 /* What is sent one way has no latency. */
@@ -51,6 +59,11 @@ static const enum column burst_load_columns[] = {
     COLUMN_CPU,   COLUMN_P50,    COLUMN_P99,     COLUMN_RSS,
 };
 
+static const enum column idle_load_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_USER_PER_CONN, COLUMN_KERNEL_PER_CONN,
+    COLUMN_RPS,   COLUMN_CPU,    COLUMN_P50,           COLUMN_P99,
+    COLUMN_RSS,
+};
 static const enum column stream_load_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_RSS,
 };
@@ -64,6 +77,8 @@ static const enum column *columns_of(const struct report *report, size_t *count)
     switch (report->shape.kind) {
     case SHAPE_BURST:
         return load ? COLUMNS(burst_load_columns, count) : COLUMNS(burst_columns, count);
+    case SHAPE_IDLE:
+        return load ? COLUMNS(idle_load_columns, count) : COLUMNS(idle_columns, count);
     case SHAPE_STREAM:
         return load ? COLUMNS(stream_load_columns, count) : COLUMNS(stream_columns, count);
     default:
@@ -100,6 +115,23 @@ static void format_figure(char *text, size_t bytes, double value)
                  : value >= 1  ? 2
                                : 3,
                  value);
+}
+
+/* "9,412 ±130", whole bytes; without the uncertainty where that is unknown. */
+static void format_bytes(char *text, size_t bytes, double value, double uncertainty)
+{
+    char more[32];
+
+    if (isnan(value)) {
+        snprintf(text, bytes, "-");
+        return;
+    }
+    format_thousands(text, bytes, value);
+    if (isnan(uncertainty))
+        return;
+    format_thousands(more, sizeof more, uncertainty);
+    size_t used = strlen(text);
+    snprintf(text + used, bytes - used, " ±%s", more);
 }
 
 /* "1.086 [1.077, 1.093]", or in brief "1.086 ±0.009" with the farther of the two ends. */
@@ -139,10 +171,18 @@ static void header_of(const struct report *report, enum column column, char *tex
 {
     const struct shape_words *words = weir__shape_words(report->shape.kind);
     const char *const names[] = {
-        [COLUMN_CONNS] = "conns",     [COLUMN_ENGINE] = "engine", [COLUMN_ELAPSED] = "elapsed ms",
-        [COLUMN_RPS] = words->rate,   [COLUMN_CPU] = words->cpu,  [COLUMN_P50] = "p50 us",
-        [COLUMN_P99] = "p99 us",      [COLUMN_P999] = "p99.9 us", [COLUMN_RSS] = "peak MiB",
+        [COLUMN_CONNS] = "conns",
+        [COLUMN_ENGINE] = "engine",
+        [COLUMN_ELAPSED] = "elapsed ms",
+        [COLUMN_RPS] = words->rate,
+        [COLUMN_CPU] = words->cpu,
+        [COLUMN_P50] = "p50 us",
+        [COLUMN_P99] = "p99 us",
+        [COLUMN_P999] = "p99.9 us",
+        [COLUMN_RSS] = "peak MiB",
         [COLUMN_VERDICT] = "verdict",
+        [COLUMN_USER_PER_CONN] = "user B/conn",
+        [COLUMN_KERNEL_PER_CONN] = "kernel B/conn",
     };
     const char *reference = report->reference ? report->reference : "reference";
 
@@ -171,6 +211,8 @@ static enum report_figure figure_of(enum column column)
         return FIGURE_P999;
     case COLUMN_RSS:
         return FIGURE_RSS;
+    case COLUMN_USER_PER_CONN:
+        return FIGURE_USER_PER_CONN;
     default:
         return FIGURE_COUNT;
     }
@@ -193,6 +235,12 @@ static void fill_text(const struct report *report, const struct report_cell *cel
         break;
     case COLUMN_CPU_RATIO:
         format_ratio(text, bytes, cell->has_ratio ? cell->cpu_ratio : unknown, brief);
+        break;
+    case COLUMN_USER_PER_CONN:
+        format_bytes(text, bytes, cell->per_conn.user, NAN);
+        break;
+    case COLUMN_KERNEL_PER_CONN:
+        format_bytes(text, bytes, cell->per_conn.kernel, cell->per_conn.kernel_uncertainty);
         break;
     case COLUMN_RSS:
         format_figure(text, bytes, cell->rss_peak / (1024 * 1024));
@@ -338,6 +386,10 @@ static void describe_shape(const struct shape *shape, char *text, size_t bytes)
         break;
     case SHAPE_PIPELINE:
         snprintf(text, bytes, "pipeline, %u in flight on each connection", shape->depth);
+        break;
+    case SHAPE_IDLE:
+        snprintf(text, bytes, "closed loop on %u %% of the connections, the others idle",
+                 shape->active);
         break;
     case SHAPE_STREAM:
         snprintf(text, bytes, "stream %s",

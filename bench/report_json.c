@@ -113,13 +113,14 @@ static json_t *notes_array(const struct report *report)
 static json_t *run_object(const struct report *report)
 {
     return json_pack(
-        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "workload",
-        report->workload, "shape", weir__shape_words(report->shape.kind)->name, "size",
+        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}",
+        "workload", report->workload, "shape", weir__shape_words(report->shape.kind)->name, "size",
         (int)report->size, "rounds", (int)report->rounds, "slice_s", real_or_null(report->slice_s),
         "reference", string_or_null(report->reference), "noise", noise_all_object(report), "seed",
         (json_int_t)report->seed, "burst_requests", known_or_null(report->shape.requests), "depth",
-        known_or_null(report->shape.depth), "server_cpus", string_or_null(report->server_cpus),
-        "driver_cpus", string_or_null(report->driver_cpus), "congestion_control",
+        known_or_null(report->shape.depth), "active_percent", known_or_null(report->shape.active),
+        "server_cpus", string_or_null(report->server_cpus), "driver_cpus",
+        string_or_null(report->driver_cpus), "congestion_control",
         string_or_null(report->congestion), "interrupted", report->interrupted, "notes",
         notes_array(report));
 }
@@ -175,6 +176,17 @@ static void add_stream(json_t *object, const struct report *report, const struct
                         interval_object(times(cell->server_cpu_us, 1 / mib)));
 }
 
+static json_t *memory_object(const struct report_cell *cell)
+{
+    const struct memory_per_conn *each = &cell->per_conn;
+
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "rss_peak", whole_or_null(cell->rss_peak),
+                     "rss_idle", whole_or_null(cell->rss_idle), "kernel_per_conn",
+                     whole_or_null(each->kernel), "kernel_per_conn_uncertainty",
+                     whole_or_null(each->kernel_uncertainty), "sockets_per_conn",
+                     whole_or_null(each->sockets), "user_per_conn", whole_or_null(each->user));
+}
+
 static void add_measured(json_t *object, const struct report *report,
                          const struct report_cell *cell)
 {
@@ -189,10 +201,7 @@ static void add_measured(json_t *object, const struct report *report,
     json_object_set_new(object, "elapsed_ms", real_or_null(cell->elapsed_ms.median));
     json_object_set_new(object, "elapsed_ms_lo", real_or_null(cell->elapsed_ms.lo));
     json_object_set_new(object, "elapsed_ms_hi", real_or_null(cell->elapsed_ms.hi));
-    json_object_set_new(object, "memory",
-                        json_pack("{s:o, s:o, s:o}", "rss_peak", whole_or_null(cell->rss_peak),
-                                  "rss_idle", whole_or_null(cell->rss_idle), "kernel_per_conn",
-                                  whole_or_null(cell->kernel_per_conn)));
+    json_object_set_new(object, "memory", memory_object(cell));
     json_object_set_new(object, "driver_bound", json_boolean(cell->driver_bound));
     json_object_set_new(object, "vs_reference", ratio_object(cell));
 }

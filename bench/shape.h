@@ -16,6 +16,7 @@ enum shape_kind {
     SHAPE_PIPELINE, /* `depth` requests in flight on each connection */
     SHAPE_CHURN,    /* clients that connect, ask once, and close, again and again */
     SHAPE_STREAM,   /* bytes one way, in large messages */
+    SHAPE_IDLE,     /* connections of which a share is asked, as in closed */
     SHAPE_COUNT,
 };
 
@@ -28,6 +29,7 @@ enum shape_direction {
 #define SHAPE_REQUESTS_DEFAULT 100u
 #define SHAPE_DEPTH_DEFAULT    16u
 #define SHAPE_DEPTH_MAX        4096u
+#define SHAPE_ACTIVE_DEFAULT   10u
 
 /* A shape and what it needs to know; zero is the default of each number. */
 struct shape {
@@ -35,6 +37,7 @@ struct shape {
     uint32_t requests;              /* burst: of each client */
     uint32_t depth;                 /* pipeline: requests in flight on each connection */
     enum shape_direction direction; /* stream */
+    uint32_t active; /* idle: percent of the connections that are asked; 0 elsewhere: all */
 };
 
 /* What people read about a shape. */
@@ -56,6 +59,13 @@ static inline bool weir__shape_holds_conns(enum shape_kind kind)
 
 /* Static storage. */
 const struct shape_words *weir__shape_words(enum shape_kind kind);
+
+/* True where connection `id` has its part: all do, but in the idle shape, where they are spread
+ * evenly and the first is always one. */
+static inline bool weir__shape_is_active(const struct shape *shape, uint32_t id)
+{
+    return shape->active == 0 || (uint64_t)id * shape->active % 100 < shape->active;
+}
 
 /* The workload that a shape brings along, "sink" or "source"; NULL where any will do. */
 const char *weir__shape_workload(const struct shape *shape);

@@ -11,6 +11,7 @@ enum {
     KEY_REQUESTS,
     KEY_DEPTH,
     KEY_DIRECTION,
+    KEY_ACTIVE,
 };
 
 static const struct argp_option options[] = {
@@ -20,7 +21,8 @@ static const struct argp_option options[] = {
      .doc = "closed: one request in flight on each connection; burst: all clients connect at once, "
             "send --requests-per-conn each and close; pipeline: --depth requests in flight on each "
             "connection; churn: clients that connect, send one request and close, again and "
-            "again; stream: bytes one way, in large messages. Default: closed"},
+            "again; stream: bytes one way, in large messages; idle: connections of which --active "
+            "percent are used as in closed, and what the others cost in memory. Default: closed"},
     {.name = "requests-per-conn",
      .key = KEY_REQUESTS,
      .arg = "N",
@@ -34,6 +36,10 @@ static const struct argp_option options[] = {
      .arg = "in|out",
      .doc = "stream: in, towards the server (workload sink), or out, from it (workload source). "
             "Default: in"},
+    {.name = "active",
+     .key = KEY_ACTIVE,
+     .arg = "PERCENT",
+     .doc = "idle: share of the connections that are asked, 1 to 100. Default: 10"},
     {0},
 };
 
@@ -83,11 +89,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_DIRECTION:
         shape->direction = read_direction(state, arg);
         return 0;
+    case KEY_ACTIVE:
+        shape->active = (uint32_t)weir__cli_count(state, "active", arg, false, 1, 100);
+        return 0;
     case ARGP_KEY_END:
         if (shape->depth > 0)
             refuse_unless(state, shape, SHAPE_PIPELINE, "depth");
         if (shape->direction > 0)
             refuse_unless(state, shape, SHAPE_STREAM, "direction");
+        if (shape->active > 0)
+            refuse_unless(state, shape, SHAPE_IDLE, "active");
         weir__shape_fill(shape);
         return 0;
     default:

@@ -114,6 +114,28 @@ Test(sources, elsewhere_are_left_to_the_kernel)
     cr_expect_eq(weir__drive_churn_source(&target, 39999), 0);
 }
 
+Test(idle, the_active_connections_are_spread_evenly_and_as_many_as_said)
+{
+    for (uint32_t percent = 1; percent <= 100; percent++) {
+        const struct shape shape = {.kind = SHAPE_IDLE, .active = percent};
+        uint32_t active = 0;
+        for (uint32_t id = 0; id < 1000; id++) {
+            active += weir__shape_is_active(&shape, id);
+            cr_assert_leq(id * percent / 100, active, "%u of %u at %u %%", active, id, percent);
+            cr_assert_geq(id * percent / 100 + 1, active);
+        }
+        cr_assert_eq(active, percent * 10);
+        cr_assert(weir__shape_is_active(&shape, 0));
+    }
+}
+
+Test(idle, in_other_shapes_all_are_active)
+{
+    const struct shape closed = {.kind = SHAPE_CLOSED};
+    for (uint32_t id = 0; id < 1000; id++)
+        cr_assert(weir__shape_is_active(&closed, id));
+}
+
 static struct driver_slice judged(double driver_busy, unsigned server_cpus, int64_t before,
                                   int64_t after)
 {

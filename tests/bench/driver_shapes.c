@@ -524,3 +524,68 @@ Test(driver_stream, needs_a_workload_of_its_own, .init = bound)
     cr_expect_eq(weir__driver_open(driver, &target, &id), -EINVAL);
     weir__driver_free(driver);
 }
+
+/* --- idle ----------------------------------------------------------------------------------- */
+
+static void expect_active(uint32_t conns, uint32_t percent, uint64_t active)
+{
+    target.shape = (struct shape){.kind = SHAPE_IDLE, .active = percent};
+    start(DRIVER_ECHO, conns, 100);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(weir__driver_slice(driver, id, 0, &slice), 0); /* one request of each */
+        expect_clean(active);
+        cr_assert_eq(slice.requests, active);
+    }
+    run_slice();
+    expect_clean(active);
+    cr_expect_eq(server.accepted, conns);
+    stop();
+}
+
+Test(driver_idle, asks_a_tenth_of_the_connections_by_default, .init = bound)
+{
+    expect_active(50, 0, 5);
+}
+
+Test(driver_idle, asks_the_share_that_was_said, .init = bound)
+{
+    expect_active(40, 30, 12);
+}
+
+Test(driver_idle, asks_one_connection_at_least, .init = bound)
+{
+    expect_active(3, 1, 1);
+}
+
+Test(driver_idle, of_a_hundred_percent_is_the_closed_loop, .init = bound)
+{
+    expect_active(7, 100, 7);
+}
+
+Test(driver_idle_notices, that_an_idle_connection_was_closed, .init = bound)
+{
+    server.fault = FAULT_CLOSE_AT_ONCE;
+    server.fault_conn = 7;
+    target.shape.kind = SHAPE_IDLE;
+    start(DRIVER_ECHO, 20, 100);
+    run_until_failure();
+    cr_expect(strstr(slice.first_error, "closed by the server while it was idle"), "'%s'",
+              slice.first_error);
+    cr_expect_eq(slice.errors, 1);
+    cr_expect_eq(slice.conns_alive, 19);
+    run_slice();
+    cr_expect(slice.verified);
+    weir__driver_free(driver);
+}
+
+Test(driver_idle_notices, a_flipped_bit_on_an_active_connection, .init = bound)
+{
+    server.fault = FAULT_FLIP;
+    server.fault_request = 3;
+    target.shape.kind = SHAPE_IDLE;
+    start(DRIVER_ECHO, 10, 100);
+    run_until_failure();
+    cr_expect(strstr(slice.first_error, "request 3 byte 0: want 0x"), "'%s'", slice.first_error);
+    cr_expect_eq(slice.wrong, 1);
+    weir__driver_free(driver);
+}

@@ -265,7 +265,7 @@ Test(load, tells_bad_usage_with_what_would_be_right)
         {"--connect", "127.0.0.1", "'127.0.0.1' is not HOST:PORT"},
         {"--workload", "gopher", "unknown workload 'gopher'; valid: echo, frame"},
         {"--shape", "round",
-         "unknown shape 'round'; valid: closed, burst, pipeline, churn, stream"},
+         "unknown shape 'round'; valid: closed, burst, pipeline, churn, stream, idle"},
         {"--conns", "0", "--conns 0: want a whole number from 1 to 16000000"},
         {"--size", "17m", "--size 17m: want a whole number from 1 to 16777216"},
         {"--seconds", "soon", "--seconds soon: want seconds from 0.001 to 86400"},

@@ -31,7 +31,7 @@ static struct report_cell measured(const char *engine, double rps, double cpu)
         .latency = {100, 200, 300, 400, 500},
         .rss_peak = 3 << 20,
         .rss_idle = 2 << 20,
-        .kernel_per_conn = NAN,
+        .per_conn = weir__memory_unknown(),
         .has_ratio = true,
         .rps_ratio = {rps / 100000, rps / 101000, rps / 99000},
         .cpu_ratio = {cpu / 5, cpu / 5.05, cpu / 4.95},
@@ -246,6 +246,27 @@ Test(report, a_stream_is_told_in_mebibytes)
     cr_assert_not_null(strstr(text, "microseconds per MiB"));
     cr_assert_not_null(strstr(text, "<span>30000</span>"), "%s", text);
     free(text);
+}
+
+Test(report, the_idle_shape_tells_what_a_connection_costs_and_how_sure_that_is)
+{
+    report.shape = (struct shape){.kind = SHAPE_IDLE, .active = 10};
+    cells[0].per_conn = (struct memory_per_conn){133.4, 9412.2, 130.1, 0};
+    cells[1].per_conn = (struct memory_per_conn){4374, 8188, NAN, NAN};
+    char *text = written(write_table);
+    cr_assert_not_null(strstr(line_with(text, "uring "), "133*"), "%s", text);
+    cr_assert_not_null(strstr(line_with(text, "uring "), "9,412 ±130"), "%s", text);
+    cr_assert_not_null(strstr(line_with(text, "4,374"), "epoll "), "%s", text);
+    cr_assert_not_null(strstr(line_with(text, "4,374"), " 8,188 "), "%s", text);
+    cr_assert_not_null(strstr(text, "both ends of a connection together"));
+    free(text);
+    json_t *document = weir__report_json(&report);
+    json_t *memory =
+        json_object_get(json_array_get(json_object_get(document, "cells"), 1), "memory");
+    cr_assert_eq(json_integer_value(json_object_get(memory, "kernel_per_conn")), 8188);
+    cr_assert_eq(json_integer_value(json_object_get(memory, "user_per_conn")), 4374);
+    cr_assert(json_is_null(json_object_get(memory, "kernel_per_conn_uncertainty")));
+    json_decref(document);
 }
 
 Test(report, without_a_verdict_there_is_no_summary)

@@ -268,6 +268,51 @@ Test(shapes, stream_to_a_server_that_knows_no_sink_is_exit_1)
     expect_out("bytes more than were sent");
 }
 
+/* --- idle ----------------------------------------------------------------------------------- */
+
+/* Null where it is unknown here, and never 0. */
+static void expect_number_or_null(json_t *object, const char *key)
+{
+    json_t *value = at(object, key);
+
+    cr_assert(json_is_null(value) || json_is_number(value), "'%s'", key);
+}
+
+Test(shapes, idle_is_served_by_all_and_tells_what_a_connection_costs)
+{
+    json_t *cell;
+    size_t i;
+
+    expect_exit(run("compare", ALL, "--shape", "idle", "--active", "20", "--conns", "50", QUICK,
+                    "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+    expect_out("echo, closed loop on 20 % of the connections, the others idle");
+    expect_out("user B/conn");
+    expect_out("kernel B/conn");
+    expect_out("both ends of a connection together");
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "active_percent")), 20);
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        if (json_is_string(at(cell, "skipped")))
+            continue;
+        json_t *memory = at(cell, "memory");
+        expect_number_or_null(memory, "user_per_conn");
+        expect_number_or_null(memory, "kernel_per_conn");
+        expect_number_or_null(memory, "kernel_per_conn_uncertainty");
+        expect_number_or_null(memory, "sockets_per_conn");
+    }
+}
+
+Test(shapes, idle_has_a_tenth_active_by_default)
+{
+    expect_exit(run("compare", "--engines", "epoll", "--shape", "idle", "--conns", "10", QUICK,
+                    "--json", json_path, NULL),
+                0);
+    expect_all_verified();
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "active_percent")), 10);
+}
+
 /* --- the command line ----------------------------------------------------------------------- */
 
 Test(shapes, options_of_another_shape_are_told)
@@ -279,8 +324,11 @@ Test(shapes, options_of_another_shape_are_told)
         {"--direction", "in", "--direction is for --shape stream, not closed"},
         {"--direction", "up", "unknown direction 'up'; valid: in, out"},
         {"--workload", "sink", "the workload sink is for --shape stream"},
+        {"--active", "5", "--active is for --shape idle, not closed"},
+        {"--active", "101", "--active 101: want a whole number from 1 to 100"},
         {"--depth", "0", "--depth 0: want a whole number from 1 to 4096"},
-        {"--shape", "pipe", "unknown shape 'pipe'; valid: closed, burst, pipeline, churn, stream"},
+        {"--shape", "pipe",
+         "unknown shape 'pipe'; valid: closed, burst, pipeline, churn, stream, idle"},
     };
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {

@@ -105,6 +105,8 @@ static void serve(struct wrong_conn *conn)
     size_t len = server->wire_bytes;
     bool wrong = server->fault_conn == conn->id && server->fault != FAULT_NONE &&
                  server->fault != FAULT_NEVER_CLOSE;
+    if (wrong && server->fault == FAULT_CLOSE_AT_ONCE)
+        return;
     for (uint32_t i = 0; read_all(conn->fd, conn->request, len); i++) {
         if (wrong && i == server->fault_request) {
             if (!answer_wrong(conn))

@@ -17,17 +17,18 @@
 
 enum fault {
     FAULT_NONE,
-    FAULT_FLIP,        /* one bit of byte fault_byte */
-    FAULT_DROP,        /* byte fault_byte is left out */
-    FAULT_EXTRA,       /* three bytes more */
-    FAULT_REPEAT,      /* the previous response once more, instead of this one */
-    FAULT_CLOSE,       /* close without an answer */
-    FAULT_CLOSE_HALF,  /* close after fault_byte bytes of it */
-    FAULT_RESET,       /* the same with a reset */
-    FAULT_SILENT,      /* no answer any more */
-    FAULT_NEVER_CLOSE, /* all answers right, but the end of the peer is not followed */
-    FAULT_SWAP,        /* connections 0 and 1 get each other's responses from then on */
-    FAULT_LATE_EXTRA,  /* a right answer, and after say_extra three bytes nobody asked for */
+    FAULT_FLIP,          /* one bit of byte fault_byte */
+    FAULT_DROP,          /* byte fault_byte is left out */
+    FAULT_EXTRA,         /* three bytes more */
+    FAULT_REPEAT,        /* the previous response once more, instead of this one */
+    FAULT_CLOSE,         /* close without an answer */
+    FAULT_CLOSE_HALF,    /* close after fault_byte bytes of it */
+    FAULT_RESET,         /* the same with a reset */
+    FAULT_SILENT,        /* no answer any more */
+    FAULT_CLOSE_AT_ONCE, /* close before anything is asked */
+    FAULT_NEVER_CLOSE,   /* all answers right, but the end of the peer is not followed */
+    FAULT_SWAP,          /* connections 0 and 1 get each other's responses from then on */
+    FAULT_LATE_EXTRA,    /* a right answer, and after say_extra three bytes nobody asked for */
 };
 
 struct wrong_server {
