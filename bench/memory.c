@@ -113,11 +113,9 @@ static void wait_s(double seconds)
 
 void weir__memory_read(const pid_t *pids, unsigned count, struct memory_reading *reading)
 {
-    double pause_s = isnan(slabs_of_slabinfo("/proc")) ? GATHERED_S : LOOK_ON_S;
-
-    wait_s(pause_s); /* what was freed or opened just now is settled, and counted, by then */
     double first = weir__memory_slab_at("/proc");
-    wait_s(pause_s);
+
+    wait_s(isnan(slabs_of_slabinfo("/proc")) ? GATHERED_S : LOOK_ON_S);
     reading->slab = weir__memory_slab_at("/proc");
     reading->slab_drift = fabs(reading->slab - first);
     reading->sockets = weir__memory_sockets_at("/proc");
@@ -130,7 +128,7 @@ struct memory_per_conn weir__memory_per_conn(const struct memory_reading *before
     struct memory_per_conn each = {
         .user = (after->user - before->user) / conns,
         .kernel = (after->slab - before->slab) / conns,
-        .kernel_uncertainty = fmax(before->slab_drift, after->slab_drift) / conns,
+        .kernel_uncertainty = before->slab_drift / conns,
         .sockets = (after->sockets - before->sockets) / conns,
     };
 

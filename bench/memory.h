@@ -5,8 +5,8 @@
  *
  * A server's pages are its own (the proportional set of its processes, whole pages). The kernel
  * counts its slabs for the whole machine: what connections cost there holds both of their ends, and
- * whatever else this machine did meanwhile; how much that may be is read beforehand and afterwards,
- * while nothing is opened, and told as the uncertainty.
+ * whatever else this machine did meanwhile; how much that may be is read beforehand, while nothing
+ * is opened, and told as the uncertainty.
  */
 #ifndef WEIR_BENCH_MEMORY_H
 #define WEIR_BENCH_MEMORY_H
@@ -29,7 +29,8 @@ struct memory_per_conn {
     double sockets; /* both ends */
 };
 
-/* Looks on for a tenth of a second (more where slabs are only known to the second). */
+/* Looks on for a tenth of a second, or a little more than one where the slabs are known to the
+ * second only; what was opened before the call has settled by then. */
 void weir__memory_read(const pid_t *pids, unsigned count, struct memory_reading *reading);
 
 /* The single figures, with another directory for /proc, which tests make up. */

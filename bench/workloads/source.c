@@ -60,7 +60,6 @@ static int source_feed(void *state, const uint8_t *in, size_t in_len, struct wei
     io->reply_len = source->length;
     io->requests = 1;
     source->header_held = 0;
-    source->length = 0;
     return WEIR_WORKLOAD_CONTINUE;
 }
 

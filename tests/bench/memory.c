@@ -98,12 +98,12 @@ Test(memory, of_sockets_is_tcp_s_and_not_udp_s)
 
 Test(memory, of_a_connection_is_the_growth_divided)
 {
-    struct memory_reading before = {1000, 50000, 200, 0}, after = {9000, 140000, 100, 4000};
+    struct memory_reading before = {1000, 50000, 200, 0}, after = {9000, 140000, 900, 4000};
     struct memory_per_conn each = weir__memory_per_conn(&before, &after, 10);
 
     cr_assert_eq(each.user, 800);
     cr_assert_eq(each.kernel, 9000);
-    cr_assert_eq(each.kernel_uncertainty, 20, "the wider of both drifts");
+    cr_assert_eq(each.kernel_uncertainty, 20, "of the time before: then nothing was opened");
     cr_assert_eq(each.sockets, 400);
 }
 
