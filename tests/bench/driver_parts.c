@@ -136,6 +136,14 @@ Test(idle, in_other_shapes_all_are_active)
         cr_assert(weir__shape_is_active(&closed, id));
 }
 
+Test(connect, that_ran_out_of_ports_says_what_to_do)
+{
+    cr_expect(strstr(weir__drive_connect_cure(-EADDRNOTAVAIL), "TIME_WAIT") &&
+              strstr(weir__drive_connect_cure(-EADDRNOTAVAIL), "net.ipv4.ip_local_port_range"));
+    cr_expect_str_eq(weir__drive_connect_cure(-ECONNREFUSED), ": nothing listens there");
+    cr_expect_str_eq(weir__drive_connect_cure(-EPERM), "");
+}
+
 static struct driver_slice judged(double driver_busy, unsigned server_cpus, int64_t before,
                                   int64_t after)
 {
