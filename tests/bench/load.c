@@ -18,6 +18,7 @@
 
 #include "bench/cli.h"
 #include "bench/driver.h"
+#include "bench/workloads/workloads.h"
 #include "tests/bench/wrong_server.h"
 
 #define ARGS_MAX 24
@@ -205,6 +206,65 @@ Test(load, writes_a_cell_of_bursts)
     cr_expect(json_is_null(
         json_object_get(json_object_get(cell, "server_cpu_us_per_request"), "median")));
     cr_expect_eq(server.accepted, 31, "a probe, and three bursts: %u", server.accepted);
+}
+
+static json_t *read_run(void)
+{
+    return json_object_get(document, "run");
+}
+
+Test(load, writes_a_cell_of_a_pipeline)
+{
+    start_server(100);
+    cr_assert_eq(LOAD("--connect", address, "--shape", "pipeline", "--depth", "4", "--conns", "3",
+                      "--seconds", "0.2", "--slice", "0.05", "--json", json_path),
+                 EXIT_DONE, "%s", err);
+    json_t *cell = read_cell();
+    cr_expect(json_is_true(json_object_get(cell, "verified")));
+    cr_expect_geq(real_at(cell, "requests", NULL), 12);
+    cr_expect_eq(real_at(read_run(), "depth", NULL), 4);
+    cr_expect(strstr(out, "pipeline, 4 in flight on each connection"), "'%s'", out);
+}
+
+Test(load, writes_a_cell_of_churn)
+{
+    start_server(100);
+    cr_assert_eq(LOAD("--connect", address, "--shape", "churn", "--conns", "3", "--seconds", "0.2",
+                      "--slice", "0.05", "--json", json_path),
+                 EXIT_DONE, "%s", err);
+    json_t *cell = read_cell();
+    cr_expect(json_is_true(json_object_get(cell, "verified")));
+    cr_expect_eq(real_at(cell, "requests", NULL), server.accepted - 1, "all but the probe");
+    cr_expect(strstr(out, "connections/s"), "'%s'", out);
+}
+
+Test(load, writes_a_cell_of_a_stream)
+{
+    server.workload = &weir__workload_sink;
+    server.piece_bytes = 65536;
+    start_server(100);
+    cr_assert_eq(LOAD("--connect", address, "--shape", "stream", "--conns", "2", "--seconds", "0.2",
+                      "--slice", "0.05", "--json", json_path),
+                 EXIT_DONE, "%s", err);
+    json_t *cell = read_cell();
+    cr_expect(json_is_true(json_object_get(cell, "verified")));
+    cr_expect_gt(real_at(cell, "mib_per_s", "median"), 0);
+    cr_expect_eq(real_at(read_run(), "size", NULL), 65536);
+    cr_expect_str_eq(json_string_value(json_object_get(read_run(), "workload")), "sink");
+}
+
+Test(load, writes_a_cell_of_idle_connections)
+{
+    start_server(100);
+    cr_assert_eq(LOAD("--connect", address, "--shape", "idle", "--conns", "20", "--seconds", "0.2",
+                      "--slice", "0.05", "--server-pid", self, "--json", json_path),
+                 EXIT_DONE, "%s", err);
+    json_t *cell = read_cell();
+    cr_expect(json_is_true(json_object_get(cell, "verified")));
+    cr_expect_geq(real_at(cell, "requests", NULL), 2);
+    cr_expect_eq(real_at(read_run(), "active_percent", NULL), 10);
+    cr_expect_gt(real_at(cell, "memory", "user_per_conn"), 0, "a thread for each connection");
+    cr_expect_eq(server.accepted, 20);
 }
 
 Test(load, puts_the_table_aside_when_json_goes_to_standard_output)
