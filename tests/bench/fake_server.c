@@ -8,6 +8,9 @@
  *     wrong N         flips one bit of the N-th chunk
  *     unasked         greets every new connection, which nobody asked for
  *     deaf            ignores SIGTERM
+ *     once            exits with status 7 when a connection asks a second time
+ *     deep N          at SIGTERM, exits with status 7 unless it once received N bytes together
+ *     few N           at SIGTERM, exits with status 7 if more than N connections have asked
  *     refuse          says that it cannot run here (exit status 3)
  *     misused         says that its arguments are wrong (exit status 2)
  *     silent          never says that it is ready
@@ -27,6 +30,8 @@
 static const char *mode;
 static unsigned long after;
 static unsigned long chunks;
+static unsigned long asked[1024]; /* chunks of each connection */
+static volatile unsigned long most, askers;
 
 static int is(const char *name)
 {
@@ -46,6 +51,26 @@ static int listen_anywhere(unsigned *port)
     }
     *port = ntohs(addr.sin_port);
     return fd;
+}
+
+/* What the driver's shape is to look like from here. */
+static void observe(int fd, ssize_t length)
+{
+    if (fd >= 1024)
+        return;
+    askers += asked[fd]++ == 0;
+    most = (unsigned long)length > most ? (unsigned long)length : most;
+    if (is("once") && asked[fd] > 1) {
+        fputs("asked a second time\n", stderr);
+        fflush(stderr);
+        _exit(7);
+    }
+}
+
+static void judge_shape(int number)
+{
+    (void)number;
+    _exit((is("deep") && most < after) || (is("few") && askers > after) ? 7 : 0);
 }
 
 static void misbehave(char *data, ssize_t length)
@@ -77,6 +102,7 @@ static void echo(int epoll_fd, int fd)
         close(fd);
         return;
     }
+    observe(fd, got);
     misbehave(data, got);
     for (ssize_t at = 0; at < got;) {
         ssize_t sent = send(fd, data + at, (size_t)(got - at), MSG_NOSIGNAL);
@@ -94,6 +120,8 @@ static void take(int epoll_fd, int listen_fd)
     if (fd < 0)
         return;
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    if (fd < 1024)
+        asked[fd] = 0;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
     if (is("unasked") && send(fd, "hello", 5, MSG_NOSIGNAL) < 0)
@@ -131,6 +159,8 @@ int main(int argc, char **argv)
     }
     if (is("deaf"))
         signal(SIGTERM, SIG_IGN);
+    if (is("deep") || is("few"))
+        signal(SIGTERM, judge_shape);
     int listen_fd = listen_anywhere(&port);
     if (is("babble"))
         puts("hello, world");
