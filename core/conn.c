@@ -105,7 +105,8 @@ static void close_descriptor(struct weir_conn *conn)
 {
     if (conn->flags & CONN_ABORT)
         ask_for_reset(conn->rx.fd);
-    conn->rx = (struct weir__op){.kind = WEIR__OP_CLOSE, .fd = conn->rx.fd, .done = close_done};
+    conn->rx = (struct weir__op){
+        .kind = WEIR__OP_CLOSE, .flags = WEIR__OP_QUIET, .fd = conn->rx.fd, .done = close_done};
     if (weir__submit(conn->loop, &conn->rx) == WEIR__DONE)
         conn_free(conn);
 }

@@ -448,6 +448,8 @@ int weir_loop_run(struct weir_loop *loop)
     do {
         res = turn(loop);
     } while (res > 0 || (res == 0 && weir__posts_run(loop)));
+    if (!res) /* the last closes, for which nothing waited */
+        res = loop->ops->wait(loop->engine, 0);
     /* Of a broken engine nothing comes back, so nothing that waits can go on. */
     if (res < 0)
         loop->failed = loop->stopping = true;
@@ -458,7 +460,7 @@ int weir_loop_run(struct weir_loop *loop)
     }
     loop->running = false;
     running_loop = before;
-    return res;
+    return res < 0 ? res : 0;
 }
 
 /* ---- stopping -------------------------------------------------------------------------------- */

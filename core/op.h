@@ -54,7 +54,9 @@ enum weir__op_flags {
     WEIR__OP_MULTISHOT = 1, /* in: keep completing (ACCEPT, RECV); the engine may still end it   */
     WEIR__OP_MORE = 2,      /* out: set at done() while the engine still holds the op            */
     WEIR__OP_QUIET = 4,     /* in, SEND_BUFS: nobody waits for its end, so success alone need not
-                               end a wait(); it is told when wait() returns for another reason   */
+                               end a wait(); it is told when wait() returns for another reason.
+                               CLOSE: the next wait() at the latest performs it, and the engine may
+                               call it done before that                                          */
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may

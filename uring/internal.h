@@ -28,7 +28,7 @@
  */
 enum weir__uring_tag {
     WEIR__URING_TAG_OP,
-    WEIR__URING_TAG_CANCEL, /* of the cancel request itself, or a probe's: nobody waits for it */
+    WEIR__URING_TAG_NOBODY, /* of a cancel, a quiet close, a probe: nobody waits for it */
     WEIR__URING_TAG_WAKE,
     WEIR__URING_TAG_EVENTFD, /* the armed read of the fallback for wake() */
     WEIR__URING_TAG_MASK = 7

@@ -142,7 +142,7 @@ static int finish(struct weir__uring *uring, uint64_t token, int32_t res, uint32
         if ((op->engine_bits & WEIR__URING_IN_KERNEL) && weir__uring_token(op) == token)
             return finish_op(uring, op, res, flags);
         drop_stray(uring, flags);
-    } else if (tag != WEIR__URING_TAG_CANCEL) {
+    } else if (tag != WEIR__URING_TAG_NOBODY) {
         weir__uring_wake_reaped(uring, tag);
     }
     return 0;

@@ -208,7 +208,7 @@ static int knows(struct weir__uring *uring, uint8_t opcode, uint16_t ioprio, uin
     sqe->ioprio = ioprio;
     sqe->flags = flags;
     sqe->fd = -1;
-    sqe->user_data = WEIR__URING_TAG_CANCEL; /* nobody's, should it come after the last try */
+    sqe->user_data = WEIR__URING_TAG_NOBODY; /* nobody's, should it come after the last try */
     for (int tries = 0; tries < PROBE_TRIES && io_uring_cq_ready(&uring->ring) == 0; tries++)
         io_uring_submit_and_wait(&uring->ring, 1); /* may be interrupted, or short of memory */
     for (struct io_uring_cqe *cqe; io_uring_peek_cqe(&uring->ring, &cqe) == 0;) {

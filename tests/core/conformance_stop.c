@@ -34,6 +34,23 @@ static void stop_now(struct conf_server *server)
     weir_loop_stop(server->loop);
 }
 
+static void peer_sees_the_end(struct conf_server *server)
+{
+    check_int(peer_end(*(int *)server->argument, NULL), ==, 0);
+}
+
+CONFORMANCE(connections_are_closed_when_the_loop_returns)
+{
+    int fd;
+    struct conf_server server = {
+        .listen.handler = conf_echo, .ended = peer_sees_the_end, .argument = &fd};
+    conf_start(&server);
+    fd = peer_connect(&server);
+    peer_echo(fd, 100, 1);
+    conf_stop(&server);
+    peer_close(fd);
+}
+
 CONFORMANCE(a_loop_stopped_before_it_runs_returns_at_once)
 {
     struct conf_server server = {

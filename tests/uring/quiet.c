@@ -1,4 +1,5 @@
-/* Sends that say nothing when they go whole at once. Mirrors uring/submit.c's quiet part. */
+/* Sends that say nothing when they go whole at once, and closes that say nothing. Mirrors the quiet
+ * parts of uring/submit.c. */
 #include "harness.h"
 #include "seccomp.h"
 
@@ -208,4 +209,41 @@ Test(quiet, a_quiet_send_the_kernel_did_not_take_is_not_done)
         cr_assert_eq(turn_now(&fixture), 0);
     cr_assert_eq(send_op->count, 0);
     cr_assert_eq(send_op->op.state, WEIR__OP_HELD);
+}
+
+EVERY_TIER(a_quiet_close_is_performed_by_the_next_wait)
+{
+    char byte;
+    open_sized(tier, (struct weir__uring_tuning){0});
+    struct recorded *close_op = record(&fixture, WEIR__OP_CLOSE, fds[0]);
+    close_op->op.flags = WEIR__OP_QUIET;
+    submit(close_op);
+    turn_now(&fixture);
+    cr_assert_eq(read(fds[1], &byte, 1), 0);
+    cr_assert_eq(fcntl(fds[0], F_GETFD), -1);
+    cr_assert_eq(finish(close_op), 0);
+    cr_assert_eq(close_op->count, 1);
+    forget(close_op);
+    close(fds[1]);
+    fixture_close(&fixture);
+}
+
+Test(quiet, a_quiet_close_leaves_no_completion)
+{
+    open_sized(&(struct tier){0}, (struct weir__uring_tuning){0});
+    if (!(fixture.engine->ops->features(fixture.engine) & WEIR__URING_BIT(CQE_SKIP)))
+        cr_skip("this kernel cannot leave out completions");
+    struct recorded *close_op = record(&fixture, WEIR__OP_CLOSE, fds[0]);
+    close_op->op.flags = WEIR__OP_QUIET;
+    cr_assert_eq(fixture.engine->ops->submit(fixture.engine, &close_op->op), WEIR__DONE);
+    memset(&close_op->op, 0xff, sizeof close_op->op); /* its memory is its owner's again */
+    uint64_t deadline_ns = clock_ns() + TURN_NS;
+    cr_assert_eq(fixture.engine->ops->wait(fixture.engine, deadline_ns), 0);
+    cr_assert_geq(clock_ns(), deadline_ns, "the close ended the wait");
+    cr_assert_eq(fcntl(fds[0], F_GETFD), -1);
+    cr_assert_eq(close_op->count, 0);
+    close_op->op = (struct weir__op){0};
+    forget(close_op);
+    close(fds[1]);
+    fixture_close(&fixture);
 }
