@@ -80,7 +80,7 @@ static void on_signal(int number)
     weir__compare_interrupted = 1;
 }
 
-static void catch_signals(void)
+void weir__compare_catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: waits end early */
 
@@ -92,7 +92,7 @@ static void catch_signals(void)
 }
 
 /* The report's head; cells as far as there are any. */
-static struct report make_report(const struct compare *compare)
+struct report weir__compare_report(const struct compare *compare)
 {
     const struct compare_options *options = compare->options;
     const struct group *first = &compare->groups[0];
@@ -151,7 +151,7 @@ static int load_baseline(struct compare *compare)
 
     if (compare->options->baseline == NULL)
         return 0;
-    struct report plan = make_report(compare);
+    struct report plan = weir__compare_report(compare);
 
     compare->baseline = weir__baseline_load(compare->options->baseline, &plan, error, sizeof error);
     if (compare->baseline == NULL) {
@@ -161,15 +161,14 @@ static int load_baseline(struct compare *compare)
     return 0;
 }
 
-static int check_limits(const struct compare_options *options)
+int weir__compare_fits(const struct compare_options *options, uint64_t servers, char *text,
+                       size_t bytes)
 {
-    char text[CLI_TEXT_BYTES];
     unsigned most = 0;
 
     for (size_t i = 0; i < options->conns_count; i++)
         most = options->conns[i] > most ? options->conns[i] : most;
     bool held = weir__shape_holds_conns(options->shape.kind);
-    uint64_t servers = options->engines.count + 1;
     struct limits_need need = {
         .driver_conns = held ? most * servers : most,
         .server_conns = most,
@@ -179,14 +178,16 @@ static int check_limits(const struct compare_options *options)
     };
 
     if (servers > WEIR__DRIVER_TARGETS_MAX) {
-        complain("%" PRIu64 " servers at once; the driver holds %d", servers,
+        snprintf(text, bytes, "%" PRIu64 " servers at once; the driver holds %d", servers,
                  WEIR__DRIVER_TARGETS_MAX);
         return -E2BIG;
     }
-    if (weir__limits_require(&need, text, sizeof text) < 0) {
-        complain(held ? "%s (all %" PRIu64 " servers, the A/A copy included, are connected at once)"
-                      : "%s",
-                 text, servers);
+    if (weir__limits_require(&need, text, bytes) < 0) {
+        size_t used = strlen(text);
+        if (held)
+            snprintf(text + used, bytes - used,
+                     " (all %" PRIu64 " servers, the A/A copy included, are connected at once)",
+                     servers);
         return -ERANGE;
     }
     return 0;
@@ -301,7 +302,7 @@ static void run_group(struct compare *compare, size_t index)
                            group->rounds);
 }
 
-static int exit_code(const struct compare *compare, unsigned regressions)
+int weir__compare_code(const struct compare *compare)
 {
     size_t measured = 0;
 
@@ -313,7 +314,7 @@ static int exit_code(const struct compare *compare, unsigned regressions)
         return EXIT_FAILED;
     if (measured == 0)
         return EXIT_NOTHING_RAN;
-    return regressions > 0 ? EXIT_SLOWER : EXIT_DONE;
+    return EXIT_DONE;
 }
 
 /* What others did to the machine meanwhile is part of the result. */
@@ -322,7 +323,8 @@ static void note_neighbours(struct compare *compare)
     struct host_ticks now;
     double load = compare->host.load_average;
 
-    if (load > compare->host.cores * 0.5)
+    /* Later runs of one command would find the load of the earlier. */
+    if (compare->options->runs_before == 0 && load > compare->host.cores * 0.5)
         note(compare,
              "the load average was %.1f on %d CPUs before the run: other programs are at work, and "
              "the figures are noisier for it",
@@ -340,8 +342,7 @@ static int finish(struct compare *compare)
 {
     FILE *out = weir__report_files_table(&compare->files);
 
-    note_neighbours(compare);
-    struct report report = make_report(compare);
+    struct report report = weir__compare_report(compare);
     unsigned regressions = 0;
 
     weir__progress_clear(&compare->progress);
@@ -354,33 +355,43 @@ static int finish(struct compare *compare)
         fprintf(out, "%u cell%s slower than the baseline by more than %g %%\n", regressions,
                 regressions == 1 ? " is" : "s are", compare->options->rule.percent);
     fflush(out);
-    int code = exit_code(compare, regressions);
+    int code = weir__compare_code(compare);
+    if (code == EXIT_DONE && regressions > 0)
+        code = EXIT_SLOWER;
     return written < 0 && code == EXIT_DONE ? EXIT_FAILED : code;
 }
 
-/* Everything that can be refused. An exit code, EXIT_DONE to go on. */
-static int prepare(struct compare *compare)
+int weir__compare_new(struct compare **made, struct compare_options *options)
 {
+    struct compare *compare = calloc(1, sizeof *compare);
+    char text[CLI_TEXT_BYTES];
+
+    *made = compare;
+    if (compare == NULL) {
+        complain("out of memory");
+        return EXIT_FAILED;
+    }
+    compare->options = options;
     weir__host_read(&compare->host);
-    weir__cpus_format(&compare->options->server_cpus, compare->server_cpus,
-                      sizeof compare->server_cpus);
-    weir__cpus_format(&compare->options->driver_cpus, compare->driver_cpus,
-                      sizeof compare->driver_cpus);
+    weir__cpus_format(&options->server_cpus, compare->server_cpus, sizeof compare->server_cpus);
+    weir__cpus_format(&options->driver_cpus, compare->driver_cpus, sizeof compare->driver_cpus);
     weir__progress_init(&compare->progress);
-    weir__rng_init(&compare->rng, compare->options->seed);
+    weir__rng_init(&compare->rng, options->seed);
     if (plan_cells(compare) < 0) {
         complain("out of memory");
         return EXIT_FAILED;
     }
-    if (load_baseline(compare) < 0 || check_limits(compare->options) < 0 ||
-        weir__report_files_open(&compare->files, compare->options->files, "weir-bench compare") < 0)
+    if (weir__compare_fits(options, options->engines.count + 1, text, sizeof text) < 0) {
+        complain("%s", text);
         return EXIT_USAGE;
-    compare->cell_count = 0;
+    }
     return EXIT_DONE;
 }
 
-static void deinit(struct compare *compare)
+void weir__compare_free(struct compare *compare)
 {
+    if (compare == NULL)
+        return;
     for (size_t i = 0; i < compare->group_count; i++)
         weir__group_deinit(&compare->groups[i]);
     weir__driver_free(compare->driver);
@@ -398,34 +409,54 @@ static bool may_go_on(const struct compare *compare)
     return !weir__compare_interrupted && !compare->driver_lost && !compare->misused;
 }
 
+int weir__compare_measure(struct compare *compare)
+{
+    const struct compare_options *options = compare->options;
+
+    compare->cell_count = 0; /* the planned ones give way to those measured */
+    weir__compare_catch_signals();
+    if (weir__host_ticks(&compare->ticks) < 0)
+        compare->ticks = (struct host_ticks){0};
+    keep_off_server_cpus(options);
+    if (start_driver(compare) < 0)
+        return EXIT_FAILED;
+    for (size_t i = 0; i < options->conns_count && may_go_on(compare); i++)
+        run_group(compare, i);
+    note_neighbours(compare);
+    weir__progress_clear(&compare->progress);
+    weir__driver_free(compare->driver);
+    compare->driver = NULL;
+    return compare->misused ? EXIT_USAGE : EXIT_DONE;
+}
+
+/* What is beside the measuring and can be refused as well. */
+static int open_files(struct compare *compare)
+{
+    const struct compare_options *options = compare->options;
+
+    if (load_baseline(compare) < 0 ||
+        weir__report_files_open(&compare->files, options->files, "weir-bench compare") < 0)
+        return EXIT_USAGE;
+    return EXIT_DONE;
+}
+
 int weir__compare_run(struct compare_options *options)
 {
-    struct compare *compare = calloc(1, sizeof *compare);
+    struct compare *compare;
+    int code = weir__compare_new(&compare, options);
 
-    if (compare == NULL) {
-        complain("out of memory");
-        return EXIT_FAILED;
-    }
-    compare->options = options;
-    int code = prepare(compare);
-    if (code == EXIT_DONE) {
-        catch_signals();
-        if (weir__host_ticks(&compare->ticks) < 0)
-            compare->ticks = (struct host_ticks){0};
-        keep_off_server_cpus(options);
-        if (start_driver(compare) < 0)
-            code = EXIT_FAILED;
-    }
+    if (code == EXIT_DONE)
+        code = open_files(compare);
     if (code == EXIT_DONE) {
         weir__progress_say(
             &compare->progress,
             "comparing %zu engine%s, servers on CPUs %s, driver on %s, seed %" PRIu64,
             options->engines.count, options->engines.count == 1 ? "" : "s", compare->server_cpus,
             compare->driver_cpus, options->seed);
-        for (size_t i = 0; i < options->conns_count && may_go_on(compare); i++)
-            run_group(compare, i);
-        code = compare->misused ? EXIT_USAGE : finish(compare);
+        code = weir__compare_measure(compare);
     }
-    deinit(compare);
+    if (code == EXIT_DONE)
+        code = finish(compare);
+    weir__compare_free(compare);
     return code;
 }

@@ -15,8 +15,11 @@
 #include <signal.h>
 
 struct compare_options {
-    struct engine_list engines;
-    const char *reference; /* a row's name; NULL: epoll, else the first that runs */
+    struct engine_list engines; /* with `ablate`, that one */
+    bool ablate;                /* its features are compared, not engines: ablate.h */
+    const char *reference;      /* a row's name; NULL: epoll, else the first that runs */
+    /* Slices of the others between two of the reference; 0: one of each in a round. */
+    unsigned reference_every;
     const char *workload;
     enum driver_workload driver_workload;
     struct shape shape;
@@ -36,6 +39,8 @@ struct compare_options {
     const char *files[REPORT_KINDS]; /* paths; NULL: none */
     const char *baseline;            /* path; NULL: none */
     struct baseline_rule rule;
+    unsigned runs_before; /* of the same command, each like this one: for the progress */
+    unsigned runs_after;
 };
 
 /* One slice of one contender. Times are seconds of CLOCK_MONOTONIC. */
@@ -82,14 +87,43 @@ struct plan {
 struct plan weir__plan_group(const struct compare_options *options, unsigned conns,
                              unsigned contenders);
 
+/* Slices of one round: see compare_options.reference_every. */
+size_t weir__plan_slices(size_t contenders, unsigned reference_every);
+
+/*
+ * The order of one round, as places among the contenders: every one once, in random order; with
+ * `reference_every` not 0, the reference before each so many of the others instead. Returns how
+ * many, weir__plan_slices(); `order` has room for twice the contenders.
+ */
+size_t weir__plan_round(struct rng *rng, size_t contenders, size_t reference,
+                        unsigned reference_every, unsigned *order);
+
 /* Seconds that a group of this size needs beside its slices: start, connect, warm-up, stop. */
 double weir__plan_overhead_s(unsigned conns, unsigned contenders, double slice_s);
 
 /* Set by SIGINT, SIGTERM and SIGHUP; everything that loops looks at it. */
 extern volatile sig_atomic_t weir__compare_interrupted;
+void weir__compare_catch_signals(void);
 
 /* Runs the comparison and writes all reports. The exit code of CLI.md. */
 int weir__compare_run(struct compare_options *options);
+
+/*
+ * The same in steps, for ablate.c, which makes one report of many runs: check everything that can
+ * be refused before a server starts; measure; look. Exit codes; what went wrong has been told.
+ * `options` stay the caller's and must live as long; files and baselines are none of the steps'.
+ */
+struct compare;
+int weir__compare_new(struct compare **compare, struct compare_options *options);
+int weir__compare_measure(struct compare *compare);
+struct report weir__compare_report(const struct compare *compare); /* borrows all it points to */
+int weir__compare_code(const struct compare *compare);
+void weir__compare_free(struct compare *compare);
+
+/* Whether so many servers, each with so many connections, fit this machine's limits and the driver.
+ * 0, or -errno with a line in `text`. */
+int weir__compare_fits(const struct compare_options *options, uint64_t servers, char *text,
+                       size_t bytes);
 
 /* The subcommand: `weir-bench compare …`. */
 int weir_bench_compare(int argc, char **argv);

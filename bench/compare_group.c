@@ -6,6 +6,7 @@
 #include "bench/compare_group.h"
 
 #include "bench/clock.h"
+#include "bench/driver_load.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,6 +18,9 @@
 /* How long a server whose connections broke may take to be seen dead: a core dump takes its time.
  */
 #define DEATH_TIMEOUT_NS (NS_PER_S / 2)
+/* How long a server may go on computing after its slice before the next one's: SQPOLL's kernel
+ * thread goes on for 0.1 s. */
+#define REST_TIMEOUT_NS (NS_PER_S / 4)
 /* The clock may not cut off the rounds that an interval needs, unless the group takes this many
  * times its share; and one round there is always. */
 #define PATIENCE 2
@@ -184,6 +188,26 @@ static int drive(struct group *group, struct contender *contender, struct driver
     return result;
 }
 
+/*
+ * A server that goes on without work, as a kernel thread of io_uring does that polls for a while,
+ * would take the CPU from the next one's slice. So the next one waits; but not for a server that
+ * never rests.
+ */
+static void let_it_rest(struct contender *contender)
+{
+    pid_t pids[SERVER_PIDS_MAX];
+    uint64_t deadline_ns = weir__clock_ns() + REST_TIMEOUT_NS;
+    struct server_cpu cpu = {.still = contender->restless};
+    unsigned count = cpu.still ? 0 : weir__server_pids(&contender->server, pids);
+
+    while (!cpu.still && !contender->restless) {
+        weir__drive_server_cpu_read(pids, count, &cpu);
+        if (cpu.settled_ns < 0)
+            return; /* unknown */
+        contender->restless = !cpu.still && weir__clock_ns() >= deadline_ns;
+    }
+}
+
 /* One slice of one contender. A failure of the server is its own; only the driver's is returned. */
 static int measure(struct group *group, struct contender *contender, bool warm_up)
 {
@@ -210,6 +234,8 @@ static int measure(struct group *group, struct contender *contender, bool warm_u
         result = record(group, contender, &got, ended_s);
     if (got.errors > 0)
         judge_errors(group, contender, &got);
+    else
+        let_it_rest(contender);
     return result;
 }
 
@@ -217,13 +243,28 @@ static int measure(struct group *group, struct contender *contender, bool warm_u
 static double seconds_left(const struct group *group, unsigned round)
 {
     const struct plan *plan = &group->plan;
-    double round_s = plan->slice_s * (double)group->count;
+    double round_s =
+        plan->slice_s * (double)weir__plan_slices(group->count, group->options->reference_every);
     double group_s = plan->rounds_fixed ? plan->rounds * round_s : plan->group_s;
     double left_s = plan->rounds_fixed ? (plan->rounds - round) * round_s
                                        : group_s - seconds_since(group->started_ns);
-    size_t groups_left = group->options->conns_count - group->index - 1;
+    size_t groups_left =
+        group->options->conns_count - group->index - 1 + group->options->runs_after;
 
     return fmax(left_s, 0) + (double)groups_left * group_s;
+}
+
+/* Where the command is: this group's place among those of all its runs. */
+static size_t place(const struct group *group)
+{
+    return group->options->runs_before + group->index + 1;
+}
+
+static size_t places(const struct group *group)
+{
+    const struct compare_options *options = group->options;
+
+    return options->runs_before + options->conns_count + options->runs_after;
 }
 
 static void show(struct group *group, const struct contender *contender, unsigned round)
@@ -232,19 +273,20 @@ static void show(struct group *group, const struct contender *contender, unsigne
 
     weir__progress_show(
         group->progress, "[%zu/%zu] %u connections  %s%s  round %u/%u  about %u:%02u left",
-        group->index + 1, group->options->conns_count, group->conns, contender->choice->name,
+        place(group), places(group), group->conns, contender->choice->name,
         contender->is_twin ? " (A/A)" : "", round, group->plan.rounds, left_s / 60, left_s % 60);
 }
 
-/* Every open contender once, in random order. */
+/* Every open contender, in random order; some take the reference more than once. */
 static int run_round(struct group *group, bool warm_up, unsigned round)
 {
-    unsigned order[CLI_ENGINES_MAX + 1];
+    unsigned order[2 * (CLI_ENGINES_MAX + 1)];
+    const struct contender *reference = weir__group_reference(group);
+    size_t count = weir__plan_round(group->rng, group->count,
+                                    reference != NULL ? (size_t)(reference - group->contenders) : 0,
+                                    reference != NULL ? group->options->reference_every : 0, order);
 
-    for (size_t i = 0; i < group->count; i++)
-        order[i] = (unsigned)i;
-    weir__rng_shuffle(group->rng, order, group->count);
-    for (size_t i = 0; i < group->count && !weir__compare_interrupted; i++) {
+    for (size_t i = 0; i < count && !weir__compare_interrupted; i++) {
         struct contender *contender = &group->contenders[order[i]];
 
         if (!contender->open)
@@ -289,8 +331,7 @@ static int connect_all(struct group *group)
         if (contender->server.state != SERVER_READY)
             continue;
         weir__progress_show(group->progress, "[%zu/%zu] %u connections  connecting to %s",
-                            group->index + 1, group->options->conns_count, group->conns,
-                            contender->choice->name);
+                            place(group), places(group), group->conns, contender->choice->name);
         int result = open_target(group, contender);
         if (result < 0)
             return result;
@@ -355,7 +396,7 @@ int weir__group_run(struct group *group)
 {
     group->started_ns = weir__clock_ns();
     weir__progress_show(group->progress, "[%zu/%zu] %u connections  starting the servers",
-                        group->index + 1, group->options->conns_count, group->conns);
+                        place(group), places(group), group->conns);
     int result = weir__group_start_servers(group);
     if (result == -EINTR)
         return 0; /* the user stopped it: nothing was measured, and that is no error */

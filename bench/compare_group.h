@@ -28,6 +28,7 @@ struct contender {
     uint64_t errors;
     uint64_t bytes;
     double seconds;
+    bool restless;     /* it computes without end: nobody waits for it */
     bool conns_served; /* every slice left every connection alive */
     double rss_idle;
     double rss_peak;

@@ -130,6 +130,13 @@ int weir__report_write_csv(FILE *out, const struct report *report);
 int weir__report_write_html(FILE *out, const struct report *report);
 int weir__report_write_markdown(FILE *out, const struct report *report);
 
+/* Parts of these, for documents of several reports. */
+json_t *weir__json_interval(struct interval value);
+json_t *weir__json_names(const char *names); /* comma-separated; NULL: null */
+void weir__csv_header(FILE *out);
+void weir__csv_cells(FILE *out, const struct report *report);
+int weir__json_dump(FILE *out, json_t *document); /* takes the document; NULL: -ENOMEM */
+
 /*
  * A file that is opened before the run and appears, whole, after it: the text goes to a temporary
  * name beside `path`, which weir__report_file_commit() renames over it. "-" is standard output.
@@ -166,6 +173,11 @@ FILE *weir__report_files_table(const struct report_files *files);
 /* Writes and commits all. 0, or -errno of one that failed, which has been told. */
 int weir__report_files_write(struct report_files *files, const struct report *report,
                              const char *who);
+
+/* The same of something else: `write` writes one kind of file of it, as the writers above do. */
+typedef int weir__report_write_fn(enum report_kind kind, FILE *out, const void *what);
+int weir__report_files_write_with(struct report_files *files, weir__report_write_fn *write,
+                                  const void *what, const char *who);
 
 /* Discards what is not committed. */
 void weir__report_files_discard(struct report_files *files);

@@ -97,10 +97,14 @@ static void put_no_figures(FILE *out)
     }
 }
 
-int weir__report_write_csv(FILE *out, const struct report *report)
+void weir__csv_header(FILE *out)
 {
     fprintf(out, "workload,shape,size_bytes,engine,conns,%s,features,skipped,failed\n",
             figure_columns);
+}
+
+void weir__csv_cells(FILE *out, const struct report *report)
+{
     for (size_t i = 0; i < report->cell_count; i++) {
         const struct report_cell *cell = &report->cells[i];
 
@@ -120,5 +124,11 @@ int weir__report_write_csv(FILE *out, const struct report *report)
         put_text(out, cell->failed);
         fputc('\n', out);
     }
+}
+
+int weir__report_write_csv(FILE *out, const struct report *report)
+{
+    weir__csv_header(out);
+    weir__csv_cells(out, report);
     return ferror(out) ? -EIO : 0;
 }

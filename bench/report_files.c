@@ -146,21 +146,15 @@ FILE *weir__report_files_table(const struct report_files *files)
     return stdout;
 }
 
-int weir__report_files_write(struct report_files *files, const struct report *report,
-                             const char *who)
+int weir__report_files_write_with(struct report_files *files, weir__report_write_fn *write,
+                                  const void *what, const char *who)
 {
-    static int (*const writers[REPORT_KINDS])(FILE *, const struct report *) = {
-        [REPORT_JSON] = weir__report_write_json,
-        [REPORT_CSV] = weir__report_write_csv,
-        [REPORT_HTML] = weir__report_write_html,
-        [REPORT_MARKDOWN] = weir__report_write_markdown,
-    };
     int worst = 0;
 
     for (int kind = 0; kind < REPORT_KINDS; kind++) {
         if (files->paths[kind] == NULL)
             continue;
-        int result = writers[kind](files->files[kind].stream, report);
+        int result = write((enum report_kind)kind, files->files[kind].stream, what);
         int committed = weir__report_file_commit(&files->files[kind]);
         if (result == 0)
             result = committed;
@@ -170,6 +164,24 @@ int weir__report_files_write(struct report_files *files, const struct report *re
         }
     }
     return worst;
+}
+
+static int write_report(enum report_kind kind, FILE *out, const void *report)
+{
+    static int (*const writers[REPORT_KINDS])(FILE *, const struct report *) = {
+        [REPORT_JSON] = weir__report_write_json,
+        [REPORT_CSV] = weir__report_write_csv,
+        [REPORT_HTML] = weir__report_write_html,
+        [REPORT_MARKDOWN] = weir__report_write_markdown,
+    };
+
+    return writers[kind](out, report);
+}
+
+int weir__report_files_write(struct report_files *files, const struct report *report,
+                             const char *who)
+{
+    return weir__report_files_write_with(files, write_report, report, who);
 }
 
 void weir__report_files_discard(struct report_files *files)

@@ -174,6 +174,17 @@ static void say_summaries(const struct footer *footer, const struct report *repo
     }
 }
 
+void weir__footer_host(const struct report *report, weir__footer_fn *line, void *argument)
+{
+    struct footer footer = {line, argument};
+
+    say_cpus(&footer, report);
+    if (report->host != NULL) {
+        say_host(&footer, report);
+        say_mitigations(&footer, report->host);
+    }
+}
+
 void weir__footer_walk(const struct report *report, weir__footer_fn *line, void *argument)
 {
     struct footer footer = {line, argument};
@@ -185,9 +196,5 @@ void weir__footer_walk(const struct report *report, weir__footer_fn *line, void 
     for (size_t i = 0; i < report->note_count; i++)
         say(&footer, "note", "%s", report->notes[i]);
     say_features(&footer, report);
-    say_cpus(&footer, report);
-    if (report->host != NULL) {
-        say_host(&footer, report);
-        say_mitigations(&footer, report->host);
-    }
+    weir__footer_host(report, line, argument);
 }

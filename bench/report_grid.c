@@ -357,6 +357,7 @@ static unsigned drop_rank_of(enum column column)
 int weir__grid_init(struct grid *grid, const struct report *report, bool brief)
 {
     memset(grid, 0, sizeof *grid);
+    grid->message_at = 2; /* behind connections and engine */
     const enum column *columns = columns_of(report, &grid->column_count);
 
     /* At most: figures and a message for each cell, and one noise row for each group. */

@@ -8,7 +8,7 @@
 #include "bench/report.h"
 
 enum {
-    GRID_COLUMNS_MAX = 12,
+    GRID_COLUMNS_MAX = 24,
     GRID_TEXT_BYTES = 64,
     GRID_DROP_LAST = 1,  /* drop_rank of the last column to be left out */
     GRID_DROP_FIRST = 5, /* and of the first */
@@ -17,7 +17,7 @@ enum {
 enum grid_row_kind {
     GRID_FIGURES, /* one cell with its figures */
     GRID_NOISE,   /* the A/A row of a group */
-    GRID_MESSAGE, /* conns and engine, then `message` across the rest */
+    GRID_MESSAGE, /* the first columns, then `message` across the rest: grid.message_at */
 };
 
 struct grid_row {
@@ -27,11 +27,13 @@ struct grid_row {
     const struct report_cell *cell; /* NULL for GRID_NOISE */
     char text[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
     bool best[GRID_COLUMNS_MAX];
+    bool bad[GRID_COLUMNS_MAX]; /* marked as well, as something to mind */
     char message[640];
 };
 
 struct grid {
     size_t column_count;
+    size_t message_at; /* the column at which a row's message begins */
     char headers[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
     bool left[GRID_COLUMNS_MAX]; /* set left, not right */
     /* A narrow terminal leaves out the highest first; 0: stays. */
@@ -43,6 +45,21 @@ struct grid {
 /* Fills `grid`; `brief` writes an interval as one ± figure. 0 or -ENOMEM. */
 int weir__grid_init(struct grid *grid, const struct report *report, bool brief);
 void weir__grid_deinit(struct grid *grid);
+
+/* The grid as lines of text, as many columns of it as a terminal has room for. */
+void weir__grid_put(FILE *out, const struct grid *grid, bool colour);
+
+/* The same as Markdown, and as an element of a page of HTML. */
+void weir__grid_put_markdown(FILE *out, const struct grid *grid);
+void weir__grid_put_html(FILE *out, const struct grid *grid);
+
+/* Text inside of those. */
+void weir__markdown_escape(FILE *out, const char *text);
+void weir__html_escape(FILE *out, const char *text);
+
+/* What stands before and behind the body of a page of ours. */
+void weir__html_begin(FILE *out);
+void weir__html_end(FILE *out);
 
 /* One line that says what was run: "echo, closed loop, 100-byte requests; 40 rounds of 0.10 s; seed
  * 7". */
@@ -56,5 +73,8 @@ bool weir__report_summary(const struct report *report, unsigned conns, char *tex
  * heading ("host") and its text for each. */
 typedef void weir__footer_fn(void *argument, const char *heading, const char *text);
 void weir__footer_walk(const struct report *report, weir__footer_fn *line, void *argument);
+
+/* Of these, the ones about the machine. */
+void weir__footer_host(const struct report *report, weir__footer_fn *line, void *argument);
 
 #endif

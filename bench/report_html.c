@@ -29,7 +29,7 @@ static const char *const style_sheet =
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;color:var(--dim)}"
     "dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}\n";
 
-static void put_escaped(FILE *out, const char *text)
+void weir__html_escape(FILE *out, const char *text)
 {
     for (const char *at = text; *at != '\0'; at++) {
         switch (*at) {
@@ -60,8 +60,11 @@ static void put_table_cell(FILE *out, const struct grid *grid, const struct grid
         row->cell->verdict != VERDICT_WITHIN_NOISE && row->cell->verdict != VERDICT_UNKNOWN)
         verdict = weir__stats_verdict_name(row->cell->verdict);
     fprintf(out, "<td class=\"%s %s %s\">", grid->left[column] ? "l" : "",
-            row->best[column] ? "best" : "", verdict);
-    put_escaped(out, row->text[column]);
+            row->best[column]  ? "best"
+            : row->bad[column] ? "slower"
+                               : "",
+            verdict);
+    weir__html_escape(out, row->text[column]);
     fputs("</td>", out);
 }
 
@@ -69,35 +72,46 @@ static void put_table_row(FILE *out, const struct grid *grid, const struct grid_
 {
     fprintf(out, "<tr class=\"%s %s\">", row->first_of_group ? "group" : "",
             row->kind == GRID_NOISE ? "noise" : "");
-    size_t columns = row->kind == GRID_MESSAGE ? 2 : grid->column_count;
+    size_t columns = row->kind == GRID_MESSAGE ? grid->message_at : grid->column_count;
 
     for (size_t i = 0; i < columns; i++)
         put_table_cell(out, grid, row, i);
     if (row->kind == GRID_MESSAGE) {
         fprintf(out, "<td class=\"l m %s\" colspan=\"%zu\">", row->failed ? "failed" : "",
-                grid->column_count - 2);
-        put_escaped(out, row->message);
+                grid->column_count - grid->message_at);
+        weir__html_escape(out, row->message);
         fputs("</td>", out);
     }
     fputs("</tr>\n", out);
 }
 
-static void put_table(FILE *out, const struct grid *grid)
+void weir__grid_put_html(FILE *out, const struct grid *grid)
 {
     fputs("<div class=\"wide\"><table>\n<thead><tr>", out);
     for (size_t i = 0; i < grid->column_count; i++) {
         fprintf(out, "<th class=\"%s\">", grid->left[i] ? "l" : "");
-        put_escaped(out, grid->headers[i]);
+        weir__html_escape(out, grid->headers[i]);
         fputs("</th>", out);
     }
     fputs("</tr></thead>\n<tbody>\n", out);
     for (size_t i = 0; i < grid->row_count; i++)
         put_table_row(out, grid, &grid->rows[i]);
-    fputs("</tbody></table></div>\n"
-          "<p class=\"title\">Green: best of its column and number of connections, or no worse "
-          "beyond "
-          "noise. [95 % interval]</p>\n",
-          out);
+    fputs("</tbody></table></div>\n", out);
+}
+
+void weir__html_begin(FILE *out)
+{
+    fprintf(out,
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+            "<title>weir-bench</title>\n<style>\n%s</style>\n</head>\n<body>\n"
+            "<h1>weir-bench</h1>\n",
+            style_sheet);
+}
+
+void weir__html_end(FILE *out)
+{
+    fputs("</body>\n</html>\n", out);
 }
 
 static double largest(const struct report *report, unsigned conns, enum report_figure figure)
@@ -127,7 +141,7 @@ static void put_bars(FILE *out, const struct report *report, unsigned conns,
         if (cell->conns != conns || isnan(value))
             continue;
         fputs("<span>", out);
-        put_escaped(out, cell->engine);
+        weir__html_escape(out, cell->engine);
         fprintf(out,
                 "</span><div class=\"track\"><div class=\"bar%s\" style=\"width:%.1f%%\"></div>"
                 "</div><span>%.5g</span>\n",
@@ -164,7 +178,7 @@ static void put_footer_line(void *argument, const char *heading, const char *tex
     FILE *out = argument;
 
     fprintf(out, "<dt>%s</dt><dd>", heading);
-    put_escaped(out, text);
+    weir__html_escape(out, text);
     fputs("</dd>\n", out);
 }
 
@@ -176,19 +190,19 @@ int weir__report_write_html(FILE *out, const struct report *report)
     if (weir__grid_init(&grid, report, false) < 0)
         return -ENOMEM;
     weir__grid_title(report, title, sizeof title);
-    fprintf(out,
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-            "<title>weir-bench</title>\n<style>\n%s</style>\n</head>\n<body>\n"
-            "<h1>weir-bench</h1>\n<p class=\"title\">",
-            style_sheet);
-    put_escaped(out, title);
+    weir__html_begin(out);
+    fputs("<p class=\"title\">", out);
+    weir__html_escape(out, title);
     fputs("</p>\n", out);
-    put_table(out, &grid);
+    weir__grid_put_html(out, &grid);
+    fputs("<p class=\"title\">Green: best of its column and number of connections, or no worse "
+          "beyond noise. [95 % interval]</p>\n",
+          out);
     put_all_bars(out, report);
     fputs("<h2>What it rests on</h2>\n<dl>\n", out);
     weir__footer_walk(report, put_footer_line, out);
-    fputs("</dl>\n</body>\n</html>\n", out);
+    fputs("</dl>\n", out);
+    weir__html_end(out);
     weir__grid_deinit(&grid);
     return ferror(out) ? -EIO : 0;
 }

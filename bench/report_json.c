@@ -44,7 +44,7 @@ static json_t *string_or_null(const char *text)
     return string != NULL ? string : json_null();
 }
 
-static json_t *interval_object(struct interval value)
+json_t *weir__json_interval(struct interval value)
 {
     return json_pack("{s:o, s:o, s:o}", "median", real_or_null(value.median), "lo",
                      real_or_null(value.lo), "hi", real_or_null(value.hi));
@@ -125,13 +125,13 @@ static json_t *run_object(const struct report *report)
         notes_array(report));
 }
 
-static json_t *features_array(const char *features)
+json_t *weir__json_names(const char *names)
 {
-    if (features == NULL)
+    if (names == NULL)
         return json_null();
     json_t *array = json_array();
 
-    for (const char *at = features; *at != '\0';) {
+    for (const char *at = names; *at != '\0';) {
         size_t length = strcspn(at, ",");
         if (length > 0)
             json_array_append_new(array, json_stringn(at, length));
@@ -144,8 +144,8 @@ static json_t *ratio_object(const struct report_cell *cell)
 {
     if (!cell->has_ratio)
         return json_null();
-    return json_pack("{s:o, s:o, s:o}", "cpu", interval_object(cell->cpu_ratio), "rps",
-                     interval_object(cell->rps_ratio), "verdict",
+    return json_pack("{s:o, s:o, s:o}", "cpu", weir__json_interval(cell->cpu_ratio), "rps",
+                     weir__json_interval(cell->rps_ratio), "verdict",
                      string_or_null(weir__stats_verdict_name(cell->verdict)));
 }
 
@@ -171,9 +171,9 @@ static void add_stream(json_t *object, const struct report *report, const struct
         json_object_set_new(object, "server_cpu_us_per_mib", json_null());
         return;
     }
-    json_object_set_new(object, "mib_per_s", interval_object(times(cell->rps, mib)));
+    json_object_set_new(object, "mib_per_s", weir__json_interval(times(cell->rps, mib)));
     json_object_set_new(object, "server_cpu_us_per_mib",
-                        interval_object(times(cell->server_cpu_us, 1 / mib)));
+                        weir__json_interval(times(cell->server_cpu_us, 1 / mib)));
 }
 
 static json_t *memory_object(const struct report_cell *cell)
@@ -194,10 +194,11 @@ static void add_measured(json_t *object, const struct report *report,
     json_object_set_new(object, "seconds", real_or_null(cell->seconds));
     json_object_set_new(object, "errors", json_integer((json_int_t)cell->errors));
     json_object_set_new(object, "verified", json_boolean(cell->verified));
-    json_object_set_new(object, "rps", interval_object(cell->rps));
+    json_object_set_new(object, "rps", weir__json_interval(cell->rps));
     add_stream(object, report, cell);
     json_object_set_new(object, "latency_us", latency_object(cell));
-    json_object_set_new(object, "server_cpu_us_per_request", interval_object(cell->server_cpu_us));
+    json_object_set_new(object, "server_cpu_us_per_request",
+                        weir__json_interval(cell->server_cpu_us));
     json_object_set_new(object, "elapsed_ms", real_or_null(cell->elapsed_ms.median));
     json_object_set_new(object, "elapsed_ms_lo", real_or_null(cell->elapsed_ms.lo));
     json_object_set_new(object, "elapsed_ms_hi", real_or_null(cell->elapsed_ms.hi));
@@ -233,7 +234,7 @@ static void add_unknown(json_t *object)
 static json_t *cell_object(const struct report *report, const struct report_cell *cell)
 {
     json_t *object = json_pack("{s:o, s:i, s:o}", "engine", string_or_null(cell->engine), "conns",
-                               (int)cell->conns, "features", features_array(cell->features));
+                               (int)cell->conns, "features", weir__json_names(cell->features));
 
     if (cell->measured)
         add_measured(object, report, cell);
@@ -254,10 +255,8 @@ json_t *weir__report_json(const struct report *report)
                      host_object(report->host), "run", run_object(report), "cells", cells);
 }
 
-int weir__report_write_json(FILE *out, const struct report *report)
+int weir__json_dump(FILE *out, json_t *document)
 {
-    json_t *document = weir__report_json(report);
-
     if (document == NULL)
         return -ENOMEM;
     int result = json_dumpf(document, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
@@ -265,4 +264,9 @@ int weir__report_write_json(FILE *out, const struct report *report)
     if (result < 0 || fputc('\n', out) == EOF)
         return -EIO;
     return 0;
+}
+
+int weir__report_write_json(FILE *out, const struct report *report)
+{
+    return weir__json_dump(out, weir__report_json(report));
 }

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 /* A bar would end the cell, and a newline the row; engine names and reasons come from outside. */
-static void put_escaped(FILE *out, const char *text)
+void weir__markdown_escape(FILE *out, const char *text)
 {
     for (const char *at = text; *at != '\0'; at++) {
         if (*at == '|' || *at == '*' || *at == '_' || *at == '<' || *at == '`' || *at == '\\')
@@ -18,10 +18,11 @@ static void put_row(FILE *out, const struct grid *grid, const struct grid_row *r
 {
     fputc('|', out);
     for (size_t i = 0; i < grid->column_count; i++) {
-        const char *mark = row->best[i] ? "**" : "";
+        const char *mark = row->best[i] || row->bad[i] ? "**" : "";
 
         fprintf(out, " %s", mark);
-        put_escaped(out, row->kind == GRID_MESSAGE && i == 2 ? row->message : row->text[i]);
+        weir__markdown_escape(
+            out, row->kind == GRID_MESSAGE && i == grid->message_at ? row->message : row->text[i]);
         fprintf(out, "%s |", mark);
     }
     fputc('\n', out);
@@ -32,8 +33,24 @@ static void put_footer_line(void *argument, const char *heading, const char *tex
     FILE *out = argument;
 
     fprintf(out, "- %s: ", heading);
-    put_escaped(out, text);
+    weir__markdown_escape(out, text);
     fputc('\n', out);
+}
+
+void weir__grid_put_markdown(FILE *out, const struct grid *grid)
+{
+    fputc('|', out);
+    for (size_t i = 0; i < grid->column_count; i++) {
+        fputc(' ', out);
+        weir__markdown_escape(out, grid->headers[i]);
+        fputs(" |", out);
+    }
+    fputs("\n|", out);
+    for (size_t i = 0; i < grid->column_count; i++)
+        fputs(grid->left[i] ? " :-- |" : " --: |", out);
+    fputc('\n', out);
+    for (size_t i = 0; i < grid->row_count; i++)
+        put_row(out, grid, &grid->rows[i]);
 }
 
 int weir__report_write_markdown(FILE *out, const struct report *report)
@@ -45,19 +62,9 @@ int weir__report_write_markdown(FILE *out, const struct report *report)
         return -ENOMEM;
     weir__grid_title(report, title, sizeof title);
     fputs("**weir-bench**: ", out);
-    put_escaped(out, title);
-    fputs("\n\n|", out);
-    for (size_t i = 0; i < grid.column_count; i++) {
-        fputc(' ', out);
-        put_escaped(out, grid.headers[i]);
-        fputs(" |", out);
-    }
-    fputs("\n|", out);
-    for (size_t i = 0; i < grid.column_count; i++)
-        fputs(grid.left[i] ? " :-- |" : " --: |", out);
-    fputc('\n', out);
-    for (size_t i = 0; i < grid.row_count; i++)
-        put_row(out, &grid, &grid.rows[i]);
+    weir__markdown_escape(out, title);
+    fputs("\n\n", out);
+    weir__grid_put_markdown(out, &grid);
     fputs("\nBold: best of its column and number of connections, or no worse beyond noise; "
           "[95 % interval].\n\n",
           out);

@@ -116,21 +116,29 @@ static void put_row(const struct style *style, const struct layout *layout,
                     const struct grid_row *row)
 {
     for (size_t i = 0; i <= layout->last; i++) {
-        const char *ansi = row->kind == GRID_NOISE ? DIM : row->best[i] ? BOLD_GREEN : NULL;
+        const char *ansi = row->kind == GRID_NOISE ? DIM
+                           : row->best[i]          ? BOLD_GREEN
+                           : row->bad[i]           ? RED
+                                                   : NULL;
+        const char *mark = row->best[i] || row->bad[i] ? "*" : "";
 
-        if (row->kind == GRID_MESSAGE && i == 2) {
+        if (row->kind == GRID_MESSAGE && row->message[0] == '\0') { /* a heading */
+            put_padded(style, row->text[i], 0, true, BOLD);
+            break;
+        }
+        if (row->kind == GRID_MESSAGE && i == layout->grid->message_at) {
             put_padded(style, row->message, 0, true, row->failed ? RED : DIM);
             break;
         }
         if (!layout->shown[i])
             continue;
-        if (i == layout->last) {
-            put_padded(style, row->text[i], 0, true, ansi != NULL ? ansi : verdict_colour(row));
-            break;
-        }
+        bool left = layout->grid->left[i];
+        bool last = i == layout->last;
+        if (last && ansi == NULL)
+            ansi = verdict_colour(row);
         /* The mark is there in colour, too: colour alone is lost in a copy, and on some eyes. */
-        put_padded(style, row->text[i], layout->widths[i], layout->grid->left[i], ansi);
-        fputs(row->best[i] ? "* " : "  ", style->out);
+        put_padded(style, row->text[i], last && left ? 0 : layout->widths[i], left, ansi);
+        fprintf(style->out, last ? "%s" : "%-2s", mark);
     }
     fputc('\n', style->out);
 }
@@ -147,8 +155,9 @@ static void put_headers(const struct style *style, const struct layout *layout)
     for (size_t i = 0; i <= layout->last; i++) {
         if (!layout->shown[i])
             continue;
-        put_padded(style, layout->grid->headers[i], i == layout->last ? 0 : layout->widths[i],
-                   layout->grid->left[i], BOLD);
+        bool left = layout->grid->left[i];
+        put_padded(style, layout->grid->headers[i],
+                   i == layout->last && left ? 0 : layout->widths[i], left, BOLD);
         fputs(i == layout->last ? "\n" : "  ", style->out);
     }
 }
@@ -211,10 +220,24 @@ static void put_burst_matrix(const struct style *style, const struct report *rep
     }
 }
 
-void weir__report_table(FILE *out, const struct report *report, bool colour)
+void weir__grid_put(FILE *out, const struct grid *grid, bool colour)
 {
     struct style style = {out, colour};
     struct layout layout = {0};
+
+    lay_out(&layout, grid, terminal_columns(out));
+    put_headers(&style, &layout);
+    for (size_t i = 0; i < grid->row_count; i++) {
+        if (grid->rows[i].first_of_group)
+            put_line(&style, &layout);
+        put_row(&style, &layout, &grid->rows[i]);
+    }
+    put_line(&style, &layout);
+}
+
+void weir__report_table(FILE *out, const struct report *report, bool colour)
+{
+    struct style style = {out, colour};
     char title[256];
     struct grid grid;
 
@@ -222,16 +245,9 @@ void weir__report_table(FILE *out, const struct report *report, bool colour)
         fputs("weir-bench: out of memory for the table\n", stderr);
         return;
     }
-    lay_out(&layout, &grid, terminal_columns(out));
     weir__grid_title(report, title, sizeof title);
     fprintf(out, "%s\n\n", title);
-    put_headers(&style, &layout);
-    for (size_t i = 0; i < grid.row_count; i++) {
-        if (grid.rows[i].first_of_group)
-            put_line(&style, &layout);
-        put_row(&style, &layout, &grid.rows[i]);
-    }
-    put_line(&style, &layout);
+    weir__grid_put(out, &grid, colour);
     if (strcmp(report->tool, "compare") == 0) {
         fputs("* best of its column, or no worse than the best beyond noise; ± the farther end of "
               "the 95 % interval\n",

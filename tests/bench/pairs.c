@@ -1,6 +1,7 @@
 /* bench/compare_pairs.c and compare_plan.c: slices into ratios, budgets into rounds. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 #include "bench/compare.h"
 
@@ -139,4 +140,64 @@ Test(plan, given_rounds_and_slices_are_kept)
     cr_assert_eq(plan.slice_s, 0.05);
     o.slice_s = 0;
     cr_assert_gt(weir__plan_group(&o, 100, 4).slice_s, 0);
+}
+
+Test(plan, a_round_takes_every_contender_once_and_in_another_order_each_time)
+{
+    struct rng rng;
+    unsigned order[20];
+    unsigned before[20] = {0};
+    unsigned changed = 0;
+
+    weir__rng_init(&rng, 1);
+    for (unsigned round = 0; round < 10; round++) {
+        unsigned seen = 0;
+
+        cr_assert_eq(weir__plan_round(&rng, 10, 3, 0, order), 10);
+        for (size_t i = 0; i < 10; i++)
+            seen |= 1u << order[i];
+        cr_assert_eq(seen, (1u << 10) - 1);
+        changed += memcmp(order, before, sizeof order[0] * 10) != 0;
+        memcpy(before, order, sizeof order);
+    }
+    cr_assert_gt(changed, 5);
+}
+
+Test(plan, the_reference_comes_before_each_few_of_the_others)
+{
+    struct rng rng;
+    unsigned order[40];
+    unsigned times[18] = {0};
+
+    weir__rng_init(&rng, 1);
+    size_t count = weir__plan_round(&rng, 18, 0, 4, order);
+    cr_assert_eq(count, 17 + 5);
+    cr_assert_eq(count, weir__plan_slices(18, 4));
+    for (size_t i = 0; i < count; i++) {
+        times[order[i]]++;
+        cr_assert_eq(order[i] == 0, i % 5 == 0, "slice %zu is of %u", i, order[i]);
+    }
+    for (size_t i = 1; i < 18; i++)
+        cr_assert_eq(times[i], 1, "%zu", i);
+}
+
+Test(plan, a_reference_that_is_alone_still_has_its_slice)
+{
+    struct rng rng;
+    unsigned order[2] = {7, 7};
+
+    weir__rng_init(&rng, 1);
+    cr_assert_eq(weir__plan_round(&rng, 1, 0, 4, order), 1);
+    cr_assert_eq(order[0], 0);
+    cr_assert_eq(weir__plan_slices(1, 4), 1);
+}
+
+Test(plan, more_slices_of_the_reference_leave_fewer_rounds_in_the_same_budget)
+{
+    struct compare_options o = options(60, 0, 0.05);
+    unsigned once = weir__plan_group(&o, 100, 18).rounds;
+
+    o.reference_every = 1;
+    unsigned often = weir__plan_group(&o, 100, 18).rounds;
+    cr_assert(often < once && often > once / 3, "%u and %u", once, often);
 }
