@@ -30,7 +30,12 @@ static unsigned groups_of_model(const char *name)
 static void add(struct engine_catalog *catalog, const char *name, const char *summary,
                 unsigned groups)
 {
-    struct engine_entry entry = {.name = name, .summary = summary, .groups = groups};
+    struct engine_entry entry = {
+        .name = name,
+        .summary = summary,
+        .groups = groups,
+        .features = weir_engine_features(name),
+    };
 
     if (weir__catalog_add(catalog, &entry) < 0)
         fprintf(stderr, "weir-bench: engine %s is left out: named twice, or too many\n", name);
@@ -65,28 +70,9 @@ void weir__catalog_build(struct engine_catalog *catalog)
     add_missing(catalog, "bare-uring");
 }
 
-/* Words of --help after `column`, wrapped: argp would begin a wrapped line at the margin. */
-static void put_wrapped(FILE *out, unsigned column, const char *text)
-{
-    const unsigned indent = column;
-
-    while (*text != '\0') {
-        unsigned length = (unsigned)strcspn(text, " ");
-
-        if (column + 1 + length > HELP_WIDTH) {
-            fprintf(out, "\n%*s", (int)indent, "");
-            column = indent;
-        }
-        fprintf(out, " %.*s", (int)length, text);
-        column += 1 + length;
-        text += length + strspn(text + length, " ");
-    }
-    fputc('\n', out);
-}
-
 static void put_entry(FILE *out, const struct engine_entry *entry)
 {
-    const char *const *features = weir_engine_features(entry->name);
+    const char *const *features = entry->features;
     char text[1024];
     size_t used = (size_t)snprintf(text, sizeof text, "%s.%s", entry->summary ? entry->summary : "",
                                    features != NULL && features[0] != NULL ? " Features:" : "");
@@ -95,7 +81,7 @@ static void put_entry(FILE *out, const struct engine_entry *entry)
         used += (size_t)snprintf(text + used, sizeof text - used, " %s%c", features[i],
                                  features[i + 1] != NULL ? ',' : '.');
     fprintf(out, "  %-11s", entry->name);
-    put_wrapped(out, HELP_INDENT, text);
+    weir__cli_wrap(out, HELP_INDENT, HELP_WIDTH, text);
 }
 
 char *weir__catalog_help(const struct engine_catalog *catalog, const char *before)

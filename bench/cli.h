@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Exit codes of every subcommand, as CLI.md promises them. */
 enum exit_code {
@@ -43,10 +44,11 @@ enum engine_group {
 /* One name that --engines knows. */
 struct engine_entry {
     const char *name;
-    unsigned groups;     /* enum engine_group */
-    const char *summary; /* one line for --help; may be NULL */
-    const char *command; /* a shell command instead of our own serve; NULL: ours */
-    const char *missing; /* why this build has no such engine; NULL: it has */
+    unsigned groups;             /* enum engine_group */
+    const char *summary;         /* one line for --help; may be NULL */
+    const char *command;         /* a shell command instead of our own serve; NULL: ours */
+    const char *missing;         /* why this build has no such engine; NULL: it has */
+    const char *const *features; /* that can be switched, NULL at the end; NULL: none */
 };
 
 /* All names there are, best first. */
@@ -93,6 +95,10 @@ double weir__cli_seconds(struct argp_state *state, const char *option, const cha
                          double max);
 void weir__cli_cpus(struct argp_state *state, const char *option, const char *text, bool own,
                     cpu_set_t *cpus);
+
+/* Words after `column`, wrapped at `width` and set in under it (argp would begin a wrapped line at
+ * the margin), and the end of the line. The columns before it are the caller's. */
+void weir__cli_wrap(FILE *out, unsigned column, unsigned width, const char *text);
 
 /* Adds a name. -EEXIST if it is there, -ENOSPC when the catalog is full. Strings are borrowed. */
 int weir__catalog_add(struct engine_catalog *catalog, const struct engine_entry *entry);

@@ -167,3 +167,21 @@ void weir__cli_cpus(struct argp_state *state, const char *option, const char *te
     weir__cpus_format(&all, have, sizeof have);
     argp_error(state, "--%s %s: this process may use CPUs %s only", option, text, have);
 }
+
+void weir__cli_wrap(FILE *out, unsigned column, unsigned width, const char *text)
+{
+    const unsigned indent = column;
+
+    while (*text != '\0') {
+        unsigned length = (unsigned)strcspn(text, " ");
+
+        if (column + 1 + length > width && column > indent) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            column = indent;
+        }
+        fprintf(out, " %.*s", (int)length, text);
+        column += 1 + length;
+        text += length + strspn(text + length, " ");
+    }
+    fputc('\n', out);
+}

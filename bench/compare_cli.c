@@ -5,6 +5,7 @@
  */
 #include "bench/compare.h"
 
+#include "bench/ablate.h"
 #include "bench/shape_cli.h"
 #include <weir/workload.h>
 
@@ -18,11 +19,12 @@
 #define ENGINES_DEFAULT  "uring,epoll,poll"
 #define CONNS_DEFAULT    "100,200,1000"
 #define SIZE_MAX_BYTES   (16u << 20)
-#define BUDGET_DEFAULT_S 60
+#define BUDGET_DEFAULT_S 60 /* of an ablation: for each column */
 #define READY_TIMEOUT_S  15
 
 enum {
     KEY_ENGINES = 256,
+    KEY_ABLATE,
     KEY_REFERENCE,
     KEY_WORKLOAD,
     KEY_CONNS,
@@ -54,6 +56,13 @@ static const struct argp_option options_table[] = {
      .arg = "LIST",
      .doc = "Engines, comma-separated, options behind a colon, or groups: coroutines, reactors, "
             "blocking, all. Default: " ENGINES_DEFAULT},
+    {.name = "ablate",
+     .key = KEY_ABLATE,
+     .arg = "ENGINE",
+     .doc = "Instead of engines, the features of one: each that it is granted switched off, each "
+            "other switched on, against the engine as it comes. What each is worth in five kinds "
+            "of work (1 and 1000 connections, 16 KiB, pipeline, churn), or in the one that "
+            "--shape, --conns or --size give"},
     {.name = "reference",
      .key = KEY_REFERENCE,
      .arg = "NAME",
@@ -81,7 +90,9 @@ static const struct argp_option options_table[] = {
     {.name = "budget",
      .key = KEY_BUDGET,
      .arg = "SECONDS",
-     .doc = "About how long the whole run may take. Default: 60"},
+     .doc = "About how long the whole run may take. Default: 60; with --ablate 60 for each column, "
+            "300 in all: about fifty slices of each feature in each, which tell differences of one "
+            "or two percent from noise"},
     {.name = "rounds",
      .key = KEY_ROUNDS,
      .arg = "N",
@@ -150,7 +161,9 @@ static const char documentation[] =
     "  weir-bench compare --engines uring,epoll,poll\n"
     "  weir-bench compare --engines uring,uring:features=-multishot_recv,-cqe_skip\n"
     "  weir-bench compare --shape burst --conns 100,1000 --json r.json\n"
-    "  weir-bench compare --shape pipeline --depth 32 --conns 10\n\n"
+    "  weir-bench compare --shape pipeline --depth 32 --conns 10\n"
+    "  weir-bench compare --ablate uring\n"
+    "  weir-bench compare --ablate uring --shape idle --conns 1000\n\n"
     "Exit status: 0 done; 1 a server failed or bytes came back wrong; 2 bad usage, or a limit is "
     "in the way; "
     "3 nothing could run; 4 slower than the baseline; 130 interrupted.";
@@ -159,7 +172,8 @@ static const char documentation[] =
 struct reading {
     struct compare_options *options;
     struct engine_catalog catalog;
-    const char *engines;
+    const char *engines; /* NULL, as the next two: not said */
+    const char *ablate;
     const char *conns;
     bool budget_given, server_cpus_given, driver_cpus_given, percent_given;
 };
@@ -267,12 +281,46 @@ static int parse_results(int key, char *arg, struct argp_state *state, struct re
     }
 }
 
+/* One engine that has features, and no option that means another comparison. */
+static void check_ablation(struct argp_state *state, struct reading *reading)
+{
+    struct compare_options *options = reading->options;
+    const struct engine_choice *engine = &options->engines.items[0];
+    char error[CLI_TEXT_BYTES * 2];
+    size_t used = 0;
+
+    if (reading->engines != NULL)
+        argp_error(state, "--ablate compares one engine with itself; leave out --engines");
+    if (options->reference != NULL)
+        argp_error(state, "with --ablate the engine as it comes is the reference; leave out "
+                          "--reference");
+    if (options->baseline != NULL)
+        argp_error(state, "--baseline holds engines against an earlier run; --ablate has none");
+    if (weir__engine_list_parse(&options->engines, reading->ablate, &reading->catalog, error,
+                                sizeof error) < 0)
+        argp_error(state, "--ablate: %s", error);
+    if (options->engines.count != 1 || engine->from_group)
+        argp_error(state, "--ablate %s: one engine at a time", reading->ablate);
+    if ((engine->entry->features != NULL && engine->entry->features[0] != NULL) ||
+        engine->entry->missing != NULL)
+        return;
+    for (size_t i = 0; i < reading->catalog.count && used < sizeof error; i++) {
+        if (reading->catalog.entries[i].features != NULL)
+            used += (size_t)snprintf(error + used, sizeof error - used, "%s%s",
+                                     used > 0 ? ", " : "", reading->catalog.entries[i].name);
+    }
+    argp_error(state, "--ablate %s: it has no features to switch; these have: %s", reading->ablate,
+               error);
+}
+
 static void check_engines(struct argp_state *state, struct reading *reading)
 {
     struct compare_options *options = reading->options;
     char error[CLI_TEXT_BYTES * 2];
 
-    if (weir__engine_list_parse(&options->engines, reading->engines, &reading->catalog, error,
+    const char *engines = reading->engines != NULL ? reading->engines : ENGINES_DEFAULT;
+
+    if (weir__engine_list_parse(&options->engines, engines, &reading->catalog, error,
                                 sizeof error) < 0)
         argp_error(state, "--engines: %s", error);
     if (options->reference == NULL ||
@@ -309,6 +357,24 @@ static void check_cpus(struct argp_state *state, struct reading *reading)
         *other = *given;
 }
 
+/* How many comparisons it is. */
+static double columns_of(const struct compare_options *options)
+{
+    struct ablation_work work[ABLATION_COLUMNS_MAX];
+
+    return options->ablate ? (double)weir__ablate_work(options, work) : 1;
+}
+
+static uint32_t largest_size(const struct compare_options *options)
+{
+    struct ablation_work work[ABLATION_COLUMNS_MAX];
+    uint32_t largest = options->size_bytes;
+
+    for (size_t i = options->ablate ? weir__ablate_work(options, work) : 0; i-- > 0;)
+        largest = work[i].size_bytes > largest ? work[i].size_bytes : largest;
+    return largest;
+}
+
 static void check_together(struct argp_state *state, struct reading *reading)
 {
     struct compare_options *options = reading->options;
@@ -324,10 +390,11 @@ static void check_together(struct argp_state *state, struct reading *reading)
     if (reading->percent_given && options->rounds > 0 && options->rounds < STATS_SAMPLES_MIN)
         argp_error(state, "--fail-if-slower needs intervals, and they need --rounds %d or more",
                    STATS_SAMPLES_MIN);
-    if (options->driver_workload == DRIVER_FRAME && options->size_bytes > frame_limit)
+    if (options->driver_workload == DRIVER_FRAME && largest_size(options) > frame_limit)
         argp_error(state,
-                   "--size %u is longer than the longest frame, %llu bytes; raise --max-frame",
-                   options->size_bytes, (unsigned long long)frame_limit);
+                   "requests of %u bytes (--size) are longer than the longest frame, %llu bytes; "
+                   "raise --max-frame",
+                   largest_size(options), (unsigned long long)frame_limit);
 }
 
 static void check_all(struct argp_state *state, struct reading *reading)
@@ -335,14 +402,25 @@ static void check_all(struct argp_state *state, struct reading *reading)
     struct compare_options *options = reading->options;
     char error[CLI_TEXT_BYTES];
 
-    int count =
-        weir__parse_counts(reading->conns, options->conns, CLI_COUNTS_MAX, error, sizeof error);
-    if (count < 0)
-        argp_error(state, "--conns: %s", error);
-    options->conns_count = (size_t)count;
-    check_engines(state, reading);
+    options->ablate = reading->ablate != NULL;
+    bool usual = options->ablate && reading->conns == NULL && !options->shape.given &&
+                 options->size_bytes == 0;
+    if (!usual) {
+        int count = weir__parse_counts(
+            reading->conns != NULL ? reading->conns : CONNS_DEFAULT, options->conns,
+            options->ablate ? ABLATION_COLUMNS_MAX : CLI_COUNTS_MAX, error, sizeof error);
+        if (count < 0)
+            argp_error(state, "--conns: %s", error);
+        options->conns_count = (size_t)count;
+    }
+    if (options->ablate)
+        check_ablation(state, reading);
+    else
+        check_engines(state, reading);
     options->workload = weir__shape_check_workload(state, &options->shape, options->workload,
                                                    &options->driver_workload, &options->size_bytes);
+    if (!reading->budget_given)
+        options->budget_s = BUDGET_DEFAULT_S * columns_of(options);
     check_cpus(state, reading);
     check_together(state, reading);
 }
@@ -358,6 +436,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_ENGINES:
         reading->engines = arg;
+        return 0;
+    case KEY_ABLATE:
+        reading->ablate = arg;
         return 0;
     case KEY_REFERENCE:
         options->reference = arg;
@@ -397,14 +478,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 int weir_bench_compare(int argc, char **argv)
 {
     struct compare_options options = {
-        .budget_s = BUDGET_DEFAULT_S,
         .ready_timeout_s = READY_TIMEOUT_S,
         .rule = {.percent = NAN},
     };
     struct reading reading = {
         .options = &options,
-        .engines = ENGINES_DEFAULT,
-        .conns = CONNS_DEFAULT,
     };
     uint32_t seed = 1;
 
@@ -425,7 +503,7 @@ int weir_bench_compare(int argc, char **argv)
     };
     weir__cli_parse(&argp, argc, argv, &reading);
     free(help);
-    int code = weir__compare_run(&options);
+    int code = options.ablate ? weir__ablate_run(&options) : weir__compare_run(&options);
     weir__engine_list_deinit(&options.engines);
     return code;
 }

@@ -47,7 +47,7 @@ static uint32_t number(uint32_t given, uint32_t otherwise)
 void weir__shape_fill(struct shape *shape)
 {
     const struct shape given = *shape;
-    *shape = (struct shape){.kind = given.kind};
+    *shape = (struct shape){.kind = given.kind, .given = given.given};
     if (given.kind == SHAPE_BURST)
         shape->requests = number(given.requests, SHAPE_REQUESTS_DEFAULT);
     if (given.kind == SHAPE_PIPELINE)

@@ -38,6 +38,7 @@ struct shape {
     uint32_t depth;                 /* pipeline: requests in flight on each connection */
     enum shape_direction direction; /* stream */
     uint32_t active; /* idle: percent of the connections that are asked; 0 elsewhere: all */
+    bool given;      /* somebody chose it */
 };
 
 /* What people read about a shape. */

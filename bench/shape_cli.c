@@ -52,6 +52,7 @@ static void read_shape(struct argp_state *state, const char *name, struct shape 
     if (kind < 0)
         argp_error(state, "unknown shape '%s'; valid: %s", name, names);
     shape->kind = (enum shape_kind)kind;
+    shape->given = true;
 }
 
 static enum shape_direction read_direction(struct argp_state *state, const char *text)

@@ -1,0 +1,252 @@
+/*
+ * `weir-bench compare --ablate` from outside, on epoll's features, which every Linux has, with runs
+ * as short as they can be. What is tested is what is run and told; never how fast.
+ */
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "process.h"
+
+#define QUICK "--rounds", "2", "--slice", "0.02"
+
+enum { SECONDS = 60 };
+
+static struct process process;
+static char directory[64];
+static char json_path[128];
+static json_t *document;
+
+static void setup(void)
+{
+    memset(&process, 0, sizeof process);
+    strcpy(directory, "/tmp/weir-ablate-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(json_path, sizeof json_path, "%s/r.json", directory);
+}
+
+static void teardown(void)
+{
+    char command[160];
+
+    json_decref(document);
+    process_free(&process);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(ablate, .init = setup, .fini = teardown, .timeout = 120);
+
+/* Runs compare --ablate with these arguments, a NULL at the end. */
+static int ablate(const char *first, ...)
+{
+    char *argv[64] = {WEIR_BENCH, "compare", "--ablate"};
+    size_t argc = 3;
+    va_list args;
+
+    va_start(args, first);
+    for (const char *at = first; at != NULL; at = va_arg(args, const char *))
+        argv[argc++] = (char *)at;
+    va_end(args);
+    return process_run(&process, argv, SECONDS);
+}
+
+static void expect_exit(int got, int want)
+{
+    cr_assert_eq(got, want, "exit status %d, want %d\nout:\n%s\nerr:\n%s", got, want, process.out,
+                 process.err);
+}
+
+static void expect_err(const char *part)
+{
+    cr_assert_not_null(strstr(process.err, part), "no '%s' in:\n%s", part, process.err);
+}
+
+static void expect_out(const char *part)
+{
+    cr_assert_not_null(strstr(process.out, part), "no '%s' in:\n%s", part, process.out);
+}
+
+static json_t *at(json_t *object, const char *key)
+{
+    json_t *value = json_object_get(object, key);
+
+    cr_assert_not_null(value, "no field '%s'", key);
+    return value;
+}
+
+static json_t *load_json(void)
+{
+    json_error_t error;
+
+    document = json_load_file(json_path, 0, &error);
+    cr_assert_not_null(document, "%s: line %d: %s", json_path, error.line, error.text);
+    return document;
+}
+
+/* The words of a ready line; "" where the server has none. */
+static const char *first_feature(json_t *cell)
+{
+    const char *name = json_string_value(json_array_get(at(cell, "features"), 0));
+
+    return name != NULL ? name : "";
+}
+
+Test(ablate, each_feature_is_switched_alone_against_the_engine_as_it_comes)
+{
+    expect_exit(ablate("epoll-et", QUICK, "--conns", "3", "--json", json_path, NULL), 0);
+    json_t *columns = at(load_json(), "columns");
+    json_t *cells = at(json_array_get(columns, 0), "cells");
+    json_t *features = at(at(document, "ablation"), "features");
+
+    cr_assert_eq(json_array_size(columns), 1);
+    cr_assert_eq(json_array_size(cells), json_array_size(features) + 1);
+    cr_assert_str_eq(json_string_value(at(json_array_get(cells, 0), "engine")), "epoll-et");
+    cr_assert(json_is_null(at(json_array_get(cells, 0), "vs_reference")));
+    for (size_t i = 0; i < json_array_size(features); i++) {
+        json_t *cell = json_array_get(cells, i + 1);
+        json_t *feature = json_array_get(features, i);
+        const char *name = json_string_value(at(feature, "feature"));
+        bool off = strcmp(json_string_value(at(feature, "switched")), "off") == 0;
+
+        cr_assert_str_eq(json_string_value(at(cell, "engine")),
+                         json_string_value(at(feature, "engine")));
+        if (!off)
+            continue;
+        cr_assert(json_is_true(at(cell, "verified")));
+        cr_assert(json_is_object(at(cell, "vs_reference")));
+        for (size_t j = 0; j < json_array_size(at(cell, "features")); j++)
+            cr_assert_str_neq(json_string_value(json_array_get(at(cell, "features"), j)), name);
+    }
+    cr_assert_str_neq(first_feature(json_array_get(cells, 1)),
+                      json_string_value(at(json_array_get(features, 0), "feature")));
+}
+
+Test(ablate, without_a_word_five_kinds_of_work_are_run)
+{
+    static const char *const shapes[] = {"closed", "closed", "closed", "pipeline", "churn"};
+
+    expect_exit(ablate("epoll", QUICK, "--json", json_path, NULL), 0);
+    json_t *columns = at(load_json(), "columns");
+
+    cr_assert_eq(json_array_size(columns), 5);
+    for (size_t i = 0; i < 5; i++) {
+        json_t *run = at(json_array_get(columns, i), "run");
+        cr_assert_str_eq(json_string_value(at(run, "shape")), shapes[i]);
+        cr_assert_str_eq(json_string_value(at(run, "reference")), "epoll");
+    }
+    expect_out("1000 conns");
+    expect_err("column 5 of 5: churn");
+}
+
+Test(ablate, a_shape_alone_is_work_enough)
+{
+    expect_exit(
+        ablate("epoll", QUICK, "--shape", "idle", "--conns", "20", "--json", json_path, NULL), 0);
+    json_t *columns = at(load_json(), "columns");
+
+    cr_assert_eq(json_array_size(columns), 1);
+    cr_assert_str_eq(json_string_value(at(at(json_array_get(columns, 0), "run"), "shape")), "idle");
+    expect_out("user B/conn");
+}
+
+Test(ablate, a_closed_shape_that_was_named_is_no_default)
+{
+    expect_exit(ablate("epoll", QUICK, "--shape", "closed", "--conns", "2,3", NULL), 0);
+    expect_out("2 conns");
+    expect_out("3 conns");
+}
+
+Test(ablate, the_table_says_what_a_ratio_is_and_what_chance_does)
+{
+    expect_exit(ablate("epoll-et", "--rounds", "8", "--slice", "0.02", "--conns", "3", NULL), 0);
+    expect_out("server CPU per request without it,\ndivided by the same with it");
+    expect_out("\nwithout\n");
+    expect_out("\nA/A ");
+}
+
+Test(ablate, a_budget_is_enough_for_an_interval)
+{
+    expect_exit(ablate("epoll", "--budget", "1", "--conns", "2", "--json", json_path, NULL), 0);
+    json_t *run = at(json_array_get(at(load_json(), "columns"), 0), "run");
+
+    cr_assert_geq(json_integer_value(at(run, "rounds")), 8);
+}
+
+Test(ablate, all_files_are_written)
+{
+    static const char *const names[] = {"r.csv", "r.html", "r.md"};
+    char paths[3][128];
+    struct stat stat_now;
+
+    for (size_t i = 0; i < 3; i++)
+        snprintf(paths[i], sizeof paths[i], "%s/%s", directory, names[i]);
+    expect_exit(ablate("epoll", QUICK, "--conns", "2", "--csv", paths[0], "--html", paths[1],
+                       "--markdown", paths[2], NULL),
+                0);
+    for (size_t i = 0; i < 3; i++)
+        cr_assert(stat(paths[i], &stat_now) == 0 && stat_now.st_size > 0, "%s", paths[i]);
+}
+
+Test(ablate, options_of_the_engine_stay_as_they_are)
+{
+    expect_exit(ablate("epoll:per=connection", QUICK, "--conns", "2", "--json", json_path, NULL),
+                0);
+    json_t *features = at(at(load_json(), "ablation"), "features");
+    const char *spec = json_string_value(at(json_array_get(features, 0), "engine"));
+
+    cr_assert_eq(strncmp(spec, "epoll:per=connection,features=", 30), 0, "%s", spec);
+}
+
+Test(ablate, an_interruption_still_tells_what_there_is)
+{
+    char *argv[] = {WEIR_BENCH, "compare", "--ablate", "epoll",  "--rounds", "8", "--slice",
+                    "2",        "--conns", "2",        "--json", json_path,  NULL};
+
+    process_start(&process, argv);
+    process_expect(&process, true, "servers connected", 30);
+    kill(process.pid, SIGINT);
+    process_wait(&process, 30);
+    cr_assert_eq(process.status, 130, "%d: %s", process.status, process.err);
+    expect_out("INTERRUPTED");
+    cr_assert(json_is_true(at(at(load_json(), "ablation"), "interrupted")));
+}
+
+Test(ablate, what_does_not_go_together_is_refused)
+{
+    expect_exit(ablate("epoll", "--engines", "poll", NULL), 2);
+    expect_err("leave out --engines");
+    process_free(&process);
+    expect_exit(ablate("epoll", "--reference", "epoll", NULL), 2);
+    expect_err("leave out --reference");
+    process_free(&process);
+    expect_exit(ablate("epoll", "--baseline", "/dev/null", NULL), 2);
+    expect_err("--ablate has none");
+    process_free(&process);
+    expect_exit(ablate("epoll,select", NULL), 2);
+    expect_err("one engine at a time");
+    process_free(&process);
+    expect_exit(ablate("reactors", NULL), 2);
+    expect_err("one engine at a time");
+}
+
+Test(ablate, an_engine_without_features_names_those_that_have_some)
+{
+    expect_exit(ablate("poll", NULL), 2);
+    expect_err("it has no features to switch; these have: ");
+    expect_err("epoll-et");
+}
+
+Test(ablate, an_unknown_engine_or_option_lists_the_valid_ones)
+{
+    expect_exit(ablate("nonsense", NULL), 2);
+    expect_err("unknown engine 'nonsense'; valid: ");
+    process_free(&process);
+    expect_exit(ablate("epoll:colour=red", NULL), 2);
+    expect_err("--ablate epoll:colour=red: unknown option");
+}
