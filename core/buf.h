@@ -22,6 +22,7 @@ struct weir__buf {
     uint32_t len;           /* valid bytes from data on */
     uint32_t index;         /* in pool->bufs, 1-based; also the kernel's buffer id */
     struct weir__buf *next; /* free list, or a connection's receive or send queue */
+    struct weir__buf *last; /* core's, in the first of a queue: the last of it */
     uint8_t *base;
     void *owner;  /* core's: the connection whose send this is the head of */
     uint8_t lent; /* out of the free list */
@@ -77,6 +78,21 @@ static inline void weir__buf_put(struct weir__buf_pool *pool, struct weir__buf *
     buf->next = pool->free;
     pool->free = buf;
     pool->free_count++;
+}
+
+/* Puts a buffer at the end of a queue, of which the caller keeps the first one's index (0: empty).
+ */
+static inline void weir__buf_queue(struct weir__buf_pool *pool, uint16_t *head,
+                                   struct weir__buf *buf)
+{
+    struct weir__buf *first = *head ? &pool->bufs[*head] : buf;
+
+    if (*head)
+        first->last->next = buf;
+    else
+        *head = (uint16_t)buf->index;
+    first->last = buf;
+    buf->next = NULL;
 }
 
 #endif

@@ -17,39 +17,42 @@
 
 enum { LINGER_NS = 1000000000 /* how often lingering connections are looked at */ };
 
-static int take_state(struct weir_conn *conn, struct weir_listener *listener)
+static bool has_state(const struct weir_listener *listener)
 {
-    conn->state = NULL;
-    if (!listener || !listener->state_bytes)
+    return listener && listener->state_bytes;
+}
+
+static int take_state(struct weir_listener *listener, uint32_t *index)
+{
+    if (!has_state(listener))
         return 0;
-    conn->state = weir__slab_get(&listener->states, &conn->state_index);
-    if (!conn->state)
+    void *state = weir__slab_get(&listener->states, index);
+    if (!state)
         return -ENOMEM;
-    __builtin_memset(conn->state, 0, listener->state_bytes);
+    __builtin_memset(state, 0, listener->state_bytes);
     return 0;
 }
 
 struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd)
 {
-    uint32_t index;
+    uint32_t index, state_index = 0;
     struct weir_conn *conn = weir__slab_get(&loop->conn_slab, &index);
 
     if (!conn)
         return NULL;
-    if (take_state(conn, listener)) {
+    if (take_state(listener, &state_index)) {
         weir__slab_put(&loop->conn_slab, index);
         return NULL;
     }
     /* From 1 on, so that no connection has the number 0, which users may take for "none". */
     uint32_t generation = conn->generation == UINT32_MAX ? 1 : conn->generation + 1;
-    *conn = (struct weir_conn){.loop = loop,
-                               .listener = listener,
-                               .state = conn->state,
-                               .state_index = conn->state_index,
-                               .flags = CONN_OPEN,
-                               .index = index,
-                               .generation = generation,
-                               .rx.fd = fd};
+    *conn = (struct weir_conn){
+        .loop = loop,
+        .flags = CONN_OPEN,
+        .index = index,
+        .generation = generation,
+        .rx = {.fd = fd, .owner = listener, .owner_index = state_index},
+    };
     loop->conn_count++;
     if (listener)
         listener->conns++;
@@ -59,10 +62,10 @@ struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *l
 static void put_slot(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
-    struct weir_listener *listener = conn->listener;
+    struct weir_listener *listener = weir__conn_listener(conn);
 
-    if (conn->state)
-        weir__slab_put(&listener->states, conn->state_index);
+    if (has_state(listener))
+        weir__slab_put(&listener->states, conn->rx.owner_index);
     conn->flags = 0;
     loop->conn_count--;
     weir__slab_put(&loop->conn_slab, conn->index);
@@ -76,13 +79,20 @@ void weir__conn_discard(struct weir_conn *conn)
     put_slot(conn);
 }
 
+static void tell_closed(struct weir_conn *conn)
+{
+    const struct weir_listener *listener = weir__conn_listener(conn);
+
+    if (listener && listener->closed)
+        listener->closed(conn, listener->argument);
+}
+
 static void conn_free(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
 
     assert(!conn->rx_head && !conn->tx_head && !conn->tx_flight && !conn->waiters);
-    if (conn->listener && conn->listener->closed)
-        conn->listener->closed(conn, conn->listener->argument);
+    tell_closed(conn);
     loop->stats.closed++;
     put_slot(conn);
     weir__listeners_resume(loop);
@@ -105,8 +115,12 @@ static void close_descriptor(struct weir_conn *conn)
 {
     if (conn->flags & CONN_ABORT)
         ask_for_reset(conn->rx.fd);
-    conn->rx = (struct weir__op){
-        .kind = WEIR__OP_CLOSE, .flags = WEIR__OP_QUIET, .fd = conn->rx.fd, .done = close_done};
+    conn->rx = (struct weir__op){.kind = WEIR__OP_CLOSE,
+                                 .flags = WEIR__OP_QUIET,
+                                 .fd = conn->rx.fd,
+                                 .owner = conn->rx.owner,
+                                 .owner_index = conn->rx.owner_index,
+                                 .done = close_done};
     if (weir__submit(conn->loop, &conn->rx) == WEIR__DONE)
         conn_free(conn);
 }
@@ -150,17 +164,21 @@ void weir__conn_close_step(struct weir_conn *conn)
 /* Other tasks may wait on it: none of them outlives it unawares. */
 static void interrupt_waiters(struct weir_conn *conn)
 {
-    for (struct weir_task *task = conn->waiters; task; task = task->waits_next)
+    for (struct weir_task *task = weir__conn_waiters(conn); task; task = task->waits_next)
         weir__task_interrupt(task, -ESHUTDOWN);
 }
 
 void weir__conn_left(struct weir_conn *conn, struct weir_task *task)
 {
-    struct weir_task **link = &conn->waiters;
+    struct weir_task *before = weir__conn_waiters(conn);
 
-    while (*link != task)
-        link = &(*link)->waits_next;
-    *link = task->waits_next;
+    if (before == task) {
+        conn->waiters = task->waits_next ? task->waits_next->index + 1 : 0;
+    } else {
+        while (before->waits_next != task)
+            before = before->waits_next;
+        before->waits_next = task->waits_next;
+    }
     if (conn->flags & CONN_CLOSING)
         weir__conn_close_step(conn);
 }
@@ -213,8 +231,7 @@ void weir__conns_abandon(struct weir_loop *loop)
         struct weir_conn *conn = weir__conn_at(loop, i);
         if (!(conn->flags & CONN_OPEN))
             continue;
-        if (conn->listener && conn->listener->closed)
-            conn->listener->closed(conn, conn->listener->argument);
+        tell_closed(conn);
         /* One whose close the engine had begun may be someone else's descriptor by now. */
         if (conn->rx.kind != WEIR__OP_CLOSE)
             close(conn->rx.fd);
@@ -253,7 +270,11 @@ void weir_conn_abort(struct weir_conn *conn)
 
 void *weir_conn_state(struct weir_conn *conn)
 {
-    return conn->state;
+    struct weir_listener *listener = weir__conn_listener(conn);
+
+    if (!has_state(listener))
+        return NULL;
+    return weir__slab_at(&listener->states, conn->rx.owner_index, listener->states.object_bytes);
 }
 
 int weir_conn_fd(const struct weir_conn *conn)

@@ -55,16 +55,6 @@ static void mark_refused(struct weir__op *op)
     op->flags &= (uint8_t)~WEIR__OP_QUIET; /* someone may wait for its end by then */
 }
 
-static void append(struct weir__op_queue *line, struct weir__op *op)
-{
-    op->next = NULL;
-    if (line->tail)
-        line->tail->next = op;
-    else
-        line->head = op;
-    line->tail = op;
-}
-
 int weir__submit(struct weir_loop *loop, struct weir__op *op)
 {
     struct weir__op_queue *line = line_of(loop, op);
@@ -77,7 +67,7 @@ int weir__submit(struct weir_loop *loop, struct weir__op *op)
         return res;
     if (res == -EBUSY) {
         mark_refused(op);
-        append(line, op);
+        weir__op_queue_push(line, op);
         return WEIR__QUEUED;
     }
     op->res = res;
@@ -140,7 +130,7 @@ void weir__cancel(struct weir_loop *loop, struct weir__op *op)
         return;
     if (op->engine_bits == WEIR__REFUSED && take(line_of(loop, op), op)) {
         weir__op_set_state(op, WEIR__OP_CANCELLING);
-        append(&loop->cancelled, op);
+        weir__op_queue_push(&loop->cancelled, op);
     } else if (op->kind == WEIR__OP_CALL) {
         weir__op_set_state(op, WEIR__OP_CANCELLING);
         weir__helpers_cancel(&loop->helpers, op);

@@ -99,28 +99,28 @@ enum weir__conn_flags {
     CONN_ENDED = 1 << 14,     /* weir_conn_close() was called */
 };
 
-/* A slot. Idle connections cost this and nothing else, so it is kept to two cache lines: the first
- * is what a request touches of the op, the second the rest. */
+/* A slot. An idle connection costs this and what its engine keeps beside it (nothing, or what
+ * legacy/watch.h says): at most 128 bytes together. A multiple of 32, so that each slot lies in two
+ * cache lines and never in three. */
 struct weir_conn {
-    struct weir__op rx; /* the multishot receive; at the end, the close */
+    /* The multishot receive; at the end, the close. Its `owner` is the listener, NULL for
+     * weir_connect(), its `owner_index` the place of the state in listener->states. */
+    struct weir__op rx;
     struct weir_loop *loop;
-    struct weir_listener *listener; /* NULL for weir_connect() */
-    struct weir_task *waiters;      /* one may receive, any number send; see weir__conn_leave() */
-    void *state;
     uint16_t flags;
     int16_t error;             /* -errno of a receive or of a handed-over send */
-    uint16_t rx_head, rx_tail; /* received buffers, by index, linked by next */
-    uint16_t tx_head, tx_tail; /* handed over, not yet given to the engine */
+    uint16_t rx_head;          /* received buffers, by index, linked by next */
+    uint16_t tx_head;          /* handed over, not yet given to the engine */
     uint16_t tx_flight;        /* head of the chain the engine has */
     uint16_t rx_bufs, tx_bufs; /* how many; tx_bufs counts those in flight, too */
     uint16_t budget;           /* buffers it may still receive this turn */
     uint32_t unsent;           /* bytes handed over and not yet with the kernel */
     uint32_t next_ready;       /* index + 1 of the next in loop->ready */
-    uint32_t next_tx, next_starved;
+    uint32_t next_tx;
+    uint32_t waiters; /* index + 1 of a task; one may receive, any number send */
     uint32_t index, generation;
-    uint32_t state_index;
 };
-static_assert(sizeof(struct weir_conn) == 128, "an idle connection is two cache lines");
+static_assert(sizeof(struct weir_conn) == 96, "this is the idle memory of a connection");
 
 enum {
     WEIR__LINGER_LOOKS = 30, /* seconds a closed connection may take to send its last byte */
@@ -146,6 +146,13 @@ struct weir_listener {
     bool given_up; /* by weir_listener_close(): nobody outside knows it any more */
 };
 
+static inline struct weir_listener *weir__conn_listener(const struct weir_conn *conn)
+{
+    return conn->rx.owner;
+}
+/* The first of them, linked by waits_next. */
+static inline struct weir_task *weir__conn_waiters(const struct weir_conn *conn);
+
 struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd);
 /* Of one that nobody has seen yet: closes the descriptor and gives the slot back, at once. */
 void weir__conn_discard(struct weir_conn *conn);
@@ -162,14 +169,14 @@ void weir__conns_abandon(struct weir_loop *loop);
  * of the connection. Leaving one that closes may free it. */
 static inline void weir__conn_enter(struct weir_conn *conn, struct weir_task *task)
 {
-    task->waits_next = conn->waiters;
-    conn->waiters = task;
+    task->waits_next = weir__conn_waiters(conn);
+    conn->waiters = task->index + 1;
 }
 void weir__conn_left(struct weir_conn *conn, struct weir_task *task);
 static inline void weir__conn_leave(struct weir_conn *conn, struct weir_task *task)
 {
-    if (conn->waiters == task && !task->waits_next && !(conn->flags & CONN_CLOSING))
-        conn->waiters = NULL;
+    if (conn->waiters == task->index + 1 && !task->waits_next && !(conn->flags & CONN_CLOSING))
+        conn->waiters = 0;
     else
         weir__conn_left(conn, task);
 }
@@ -207,6 +214,26 @@ struct weir__op_queue {
     struct weir__op *head, *tail;
 };
 
+static inline void weir__op_queue_push(struct weir__op_queue *queue, struct weir__op *op)
+{
+    op->next = NULL;
+    if (queue->tail)
+        queue->tail->next = op;
+    else
+        queue->head = op;
+    queue->tail = op;
+}
+
+static inline struct weir__op *weir__op_queue_pop(struct weir__op_queue *queue)
+{
+    struct weir__op *op = queue->head;
+
+    queue->head = op->next;
+    if (!queue->head)
+        queue->tail = NULL;
+    return op;
+}
+
 /* ---- the loop -------------------------------------------------------------------------------- */
 
 struct weir_loop {
@@ -227,7 +254,8 @@ struct weir_loop {
     struct weir__slab conn_slab;
     uint32_t conn_count, conns_max;
     uint32_t owned; /* connections of weir_connect(), not closed yet */
-    struct weir__conn_queue ready, tx_conns, starved;
+    struct weir__conn_queue ready, tx_conns;
+    struct weir__op_queue starved; /* receives of connections, none of them armed */
     uint32_t bufs_out;     /* with connections and handlers: neither free nor the engine's */
     uint32_t ready_budget; /* connections the runner may still take this turn; left where there was
                               no stack for it */
@@ -266,6 +294,13 @@ enum { WEIR__REFUSED = 0xff /* op->engine_bits of an op in a line of the refused
 static inline struct weir_conn *weir__conn_at(const struct weir_loop *loop, uint32_t index)
 {
     return weir__slab_at(&loop->conn_slab, index, sizeof(struct weir_conn));
+}
+
+static inline struct weir_task *weir__conn_waiters(const struct weir_conn *conn)
+{
+    const struct weir__slab *tasks = &conn->loop->task_slab;
+
+    return conn->waiters ? weir__slab_at(tasks, conn->waiters - 1, tasks->object_bytes) : NULL;
 }
 
 /* Buffers that receives may take and nobody holds: in the pool, or the engine's. */

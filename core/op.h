@@ -70,7 +70,10 @@ struct weir__op {
     uint8_t engine_bits; /* the engine's own, while held */
     int32_t fd;
     int32_t res;
-    uint32_t len;
+    union {
+        uint32_t len;
+        uint32_t owner_index; /* RECV, CLOSE: its owner's own, as `owner` is */
+    };
     union {
         void *data;            /* buffer, struct sockaddr, argument of call */
         struct weir__buf *buf; /* RECV: out. SEND_BUFS: in */
@@ -78,6 +81,7 @@ struct weir__op {
     union {
         uint64_t offset;                 /* READ, WRITE; reactors: bytes of a SEND already sent */
         int32_t (*call)(void *argument); /* CALL */
+        void *owner; /* RECV, CLOSE: no engine touches it, which spares every slot a word */
     };
     weir__op_done_fn *done;
     struct weir__op *next; /* the engine's queues, or core's queue of refused ops */

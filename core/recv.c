@@ -12,37 +12,30 @@
 
 enum { STACKS_NS = 10000000 /* until the next try when out of stacks */ };
 
-static void queue_push(struct weir__conn_queue *queue, struct weir_conn *conn, size_t link)
+static struct weir_conn *take_ready(struct weir_loop *loop)
 {
-    struct weir_loop *loop = conn->loop;
-    uint32_t id = conn->index + 1;
+    struct weir_conn *conn = weir__conn_at(loop, loop->ready.head - 1);
 
-    *(uint32_t *)((char *)conn + link) = 0;
-    if (queue->tail)
-        *(uint32_t *)((char *)weir__conn_at(loop, queue->tail - 1) + link) = id;
-    else
-        queue->head = id;
-    queue->tail = id;
-    queue->count++;
-}
-
-static struct weir_conn *queue_pop(struct weir_loop *loop, struct weir__conn_queue *queue,
-                                   size_t link)
-{
-    if (!queue->head)
-        return NULL;
-    struct weir_conn *conn = weir__conn_at(loop, queue->head - 1);
-    queue->head = *(uint32_t *)((char *)conn + link);
-    if (!queue->head)
-        queue->tail = 0;
-    queue->count--;
+    loop->ready.head = conn->next_ready;
+    if (!loop->ready.head)
+        loop->ready.tail = 0;
+    loop->ready.count--;
     return conn;
 }
 
 static void make_ready(struct weir_conn *conn)
 {
+    struct weir_loop *loop = conn->loop;
+    uint32_t id = conn->index + 1;
+
     conn->flags |= CONN_READY;
-    queue_push(&conn->loop->ready, conn, offsetof(struct weir_conn, next_ready));
+    conn->next_ready = 0;
+    if (loop->ready.tail)
+        weir__conn_at(loop, loop->ready.tail - 1)->next_ready = id;
+    else
+        loop->ready.head = id;
+    loop->ready.tail = id;
+    loop->ready.count++;
 }
 
 static void recv_unwait(struct weir_task *task, int why)
@@ -55,7 +48,7 @@ static void recv_unwait(struct weir_task *task, int why)
 
 void weir__conn_wake_receiver(struct weir_conn *conn, int res)
 {
-    struct weir_task *task = conn->waiters;
+    struct weir_task *task = weir__conn_waiters(conn);
 
     while (task->unwait != recv_unwait)
         task = task->waits_next;
@@ -86,12 +79,7 @@ static void push_received(struct weir_conn *conn, struct weir__buf *buf, uint32_
     }
     loop->bufs_out++;
     buf->len = bytes;
-    buf->next = NULL;
-    if (conn->rx_tail)
-        loop->bufs.bufs[conn->rx_tail].next = buf;
-    else
-        conn->rx_head = (uint16_t)buf->index;
-    conn->rx_tail = (uint16_t)buf->index;
+    weir__buf_queue(&loop->bufs, &conn->rx_head, buf);
     conn->rx_bufs++;
 }
 
@@ -102,7 +90,7 @@ static void starve(struct weir_conn *conn)
 
     conn->flags |= CONN_STARVED;
     loop->stats.starved++;
-    queue_push(&loop->starved, conn, offsetof(struct weir_conn, next_starved));
+    weir__op_queue_push(&loop->starved, &conn->rx);
 }
 
 /* Takes a completion of the receive into the connection's state. */
@@ -114,7 +102,7 @@ static void take_result(struct weir_conn *conn)
         push_received(conn, conn->rx.buf, (uint32_t)res);
     else if (res == 0)
         conn->flags |= CONN_EOF;
-    else if (res == -ENOBUFS && !(conn->flags & CONN_CLOSING))
+    else if (res == -ENOBUFS && conn->rx.state == WEIR__OP_IDLE && !(conn->flags & CONN_CLOSING))
         starve(conn);
     else if (res != -ECANCELED && res != -ENOBUFS && !conn->error)
         conn->error = (int16_t)res;
@@ -180,7 +168,7 @@ void weir__conns_feed(struct weir_loop *loop)
 {
     for (uint32_t spare = weir__bufs_to_receive(loop); spare > 0 && loop->starved.head; spare--) {
         struct weir_conn *conn =
-            queue_pop(loop, &loop->starved, offsetof(struct weir_conn, next_starved));
+            weir__container(weir__op_queue_pop(&loop->starved), struct weir_conn, rx);
         conn->flags &= (uint16_t)~CONN_STARVED;
         if (conn->flags & CONN_CLOSING)
             weir__conn_close_step(conn);
@@ -199,7 +187,7 @@ void weir__conn_drop_received(struct weir_conn *conn)
         conn->loop->bufs_out--;
         weir__buf_put(&conn->loop->bufs, buf);
     }
-    conn->rx_tail = conn->rx_bufs = 0;
+    conn->rx_bufs = 0;
 }
 
 /* ---- taking from it -------------------------------------------------------------------------- */
@@ -217,9 +205,11 @@ static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
     struct weir_loop *loop = conn->loop;
     struct weir__buf *buf = &loop->bufs.bufs[conn->rx_head];
 
-    conn->rx_head = buf->next ? (uint16_t)buf->next->index : 0;
-    if (!conn->rx_head)
-        conn->rx_tail = 0;
+    conn->rx_head = 0;
+    if (buf->next) {
+        buf->next->last = buf->last;
+        conn->rx_head = (uint16_t)buf->next->index;
+    }
     conn->rx_bufs--;
     conn->budget--;
     *out = (struct weir_buf){.data = buf->data, .len = buf->len, .id = buf->index};
@@ -329,7 +319,7 @@ int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadl
 /* Calls the handler, and does what its return means. */
 static void run_handler(struct weir_conn *conn)
 {
-    struct weir_listener *listener = conn->listener;
+    struct weir_listener *listener = weir__conn_listener(conn);
 
     conn->flags |= CONN_RUNNING;
     conn->budget = WEIR__BURST_BUDGET;
@@ -353,7 +343,7 @@ static void connection_main(void *argument)
 
 static void serve_next(struct weir_loop *loop)
 {
-    struct weir_conn *conn = queue_pop(loop, &loop->ready, offsetof(struct weir_conn, next_ready));
+    struct weir_conn *conn = take_ready(loop);
 
     loop->ready_budget--;
     conn->flags &= (uint16_t)~CONN_READY;

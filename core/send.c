@@ -53,7 +53,7 @@ void weir__conn_drop_unsent(struct weir_conn *conn)
 
     if (conn->tx_head)
         put_chain(conn, conn->tx_head);
-    conn->tx_head = conn->tx_tail = 0;
+    conn->tx_head = 0;
     if (conn->tx_flight && buf_at(loop, conn->tx_flight)->tx.state == WEIR__OP_HELD)
         weir__cancel(loop, &buf_at(loop, conn->tx_flight)->tx);
 }
@@ -74,7 +74,7 @@ static void drain_unwait(struct weir_task *task, int why)
 void weir__conn_wake_senders(struct weir_conn *conn, int res)
 {
     conn->flags &= (uint16_t)~CONN_DRAINING;
-    for (struct weir_task *task = conn->waiters; task; task = task->waits_next)
+    for (struct weir_task *task = weir__conn_waiters(conn); task; task = task->waits_next)
         if (task->unwait == drain_unwait)
             weir__task_wake(task, res);
 }
@@ -139,7 +139,7 @@ static void flush(struct weir_conn *conn)
                                  .buf = head,
                                  .done = tx_done};
     conn->tx_flight = conn->tx_head;
-    conn->tx_head = conn->tx_tail = 0;
+    conn->tx_head = 0;
     if (weir__submit(loop, &head->tx) == WEIR__DONE)
         sent(conn, head->tx.res);
 }
@@ -223,13 +223,8 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
         return send_when_drained(conn, handle);
     buf->data = handle->data;
     buf->len = bytes;
-    buf->next = NULL;
     *handle = (struct weir_buf){0};
-    if (conn->tx_tail)
-        buf_at(loop, conn->tx_tail)->next = buf;
-    else
-        conn->tx_head = (uint16_t)buf->index;
-    conn->tx_tail = (uint16_t)buf->index;
+    weir__buf_queue(&loop->bufs, &conn->tx_head, buf);
     conn->tx_bufs++;
     conn->unsent += bytes;
     list_for_flush(conn);

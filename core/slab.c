@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CACHE_LINE = 64 };
+/* Chunks begin at a cache line and objects are multiples of half of one: equal as they are, none
+ * lies in more lines than its size needs. */
+enum { CACHE_LINE = 64, GRAIN = 32 };
 
 void weir__slab_init(struct weir__slab *slab, size_t object_bytes)
 {
-    *slab = (struct weir__slab){.object_bytes =
-                                    (object_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE};
+    *slab = (struct weir__slab){.object_bytes = (object_bytes + GRAIN - 1) / GRAIN * GRAIN};
 }
 
 void weir__slab_deinit(struct weir__slab *slab)

@@ -33,7 +33,8 @@ static inline uint32_t weir__slab_size(const struct weir__slab *slab)
     return slab->chunk_count * WEIR__SLAB_CHUNK;
 }
 
-/* `object_bytes` is the slab's, rounded up to cache lines; a constant saves a multiplication. */
+/* `object_bytes` is the slab's, rounded up to half cache lines; a constant saves a multiplication.
+ */
 static inline void *weir__slab_at(const struct weir__slab *slab, uint32_t index,
                                   size_t object_bytes)
 {

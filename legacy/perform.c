@@ -25,9 +25,9 @@ static ssize_t recv_once(struct weir__reactor *reactor, int fd, struct weir__buf
 
 /* One call for one readiness: level-triggered pollers tell again what is left, and so nobody pays
  * for a call that finds nothing. */
-void weir__perform_recv(struct weir__reactor *reactor, struct weir__watch *watch)
+void weir__perform_recv(struct weir__reactor *reactor, struct weir__watch *watch,
+                        struct weir__op *op)
 {
-    struct weir__op *op = watch->in;
     struct weir__buf_pool *pool = reactor->engine.env->bufs;
     struct weir__buf *buf = weir__buf_get_to_receive(pool);
     op->buf = NULL;
@@ -114,13 +114,13 @@ static unsigned accept_share(struct weir__reactor *reactor, struct weir__op *op)
     return share;
 }
 
-void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *watch)
+void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *watch,
+                          struct weir__op *op)
 {
-    struct weir__op *op = watch->in;
     bool multishot = op->flags & WEIR__OP_MULTISHOT;
     unsigned share = multishot ? accept_share(reactor, op) : 1;
     /* done() may cancel the op: then the record holds it no more. */
-    for (unsigned i = 0; i < share && watch->in == op; i++) {
+    for (unsigned i = 0; i < share && watch->ops == op; i++) {
         int fd = accept_once(reactor, op->fd);
         if (fd == -EAGAIN) {
             watch->state &= (uint8_t)~WEIR__IN;

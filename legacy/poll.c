@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { ENTRIES = 1 << 20, SPARE_ENTRIES = 64 /* for descriptors that are no connections */ };
+
 struct poll_poller {
     struct weir__reactor reactor; /* first */
     struct pollfd *set;           /* [0] is the wake descriptor; link 0 means "not here" */
@@ -40,11 +42,8 @@ static unsigned directions(short bits)
            (bits & POLLPRI ? WEIR__PRI : 0u);
 }
 
-static int grow(struct poll_poller *poller)
+static int grow(struct poll_poller *poller, uint32_t capacity)
 {
-    if (poller->count < poller->capacity)
-        return 0;
-    uint32_t capacity = poller->capacity ? poller->capacity * 2 : 64;
     struct pollfd *set = realloc(poller->set, sizeof *set * capacity);
     if (!set)
         return -ENOMEM;
@@ -75,7 +74,7 @@ static int poll_arm(struct weir__reactor *reactor, int fd, struct weir__watch *w
     struct poll_poller *poller = poller_of(reactor);
     unsigned want = weir__watch_want(watch);
     if (!watch->link) {
-        int rc = grow(poller);
+        int rc = poller->count < poller->capacity ? 0 : grow(poller, poller->capacity * 2);
         if (rc < 0)
             return rc;
         poller->set[poller->count] = (struct pollfd){.fd = fd};
@@ -175,7 +174,9 @@ static int poll_open(struct weir__engine **engine, struct weir__engine_env *env,
     if (rc < 0)
         return rc;
     struct poll_poller *poller = poller_of(reactor);
-    rc = grow(poller);
+    /* As large as it should get: what is not used yet is not touched, and costs nothing. */
+    uint32_t conns = options->conns_max < ENTRIES ? options->conns_max : ENTRIES;
+    rc = grow(poller, conns + SPARE_ENTRIES);
     if (rc < 0) {
         snprintf(why, why_bytes, "poll: out of memory for the descriptor array");
         weir__reactor_abandon(reactor);

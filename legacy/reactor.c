@@ -82,7 +82,7 @@ static void assert_nothing_held(const struct weir__reactor *reactor)
     assert(!reactor->cancelled);
     for (int fd = 0; fd < fds; fd++) {
         const struct weir__watch *watch = weir__watch_find(&reactor->watches, fd);
-        assert(!watch || (!watch->in && !watch->out));
+        assert(!watch || !watch->ops);
     }
 }
 
@@ -122,15 +122,13 @@ static int watch_of(struct weir__reactor *reactor, int fd, struct weir__watch **
     return *watch ? 0 : weir__watch_need(&reactor->watches, fd, watch);
 }
 
-/* Holds the op in the record's `in` or `out` until the descriptor is ready. */
-static int hold(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op **place,
-                struct weir__op *op)
+/* Holds the op in the record until the descriptor is ready. */
+static int hold(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op *op)
 {
-    assert(!*place);
-    *place = op;
+    weir__watch_put(watch, op);
     int rc = reactor->poller->arm(reactor, op->fd, watch);
     if (rc < 0) {
-        *place = NULL;
+        weir__watch_take(watch, op);
         /* Regular files cannot be polled, every socket can. */
         return done(op, rc == -EPERM ? -ENOTSOCK : rc);
     }
@@ -160,7 +158,7 @@ static int submit_accept(struct weir__reactor *reactor, struct weir__watch *watc
         return done(op, rc);
     op->engine_bits = 1; /* see weir__perform_accept() */
     op->offset = reactor->turn;
-    return hold(reactor, watch, &watch->in, op);
+    return hold(reactor, watch, op);
 }
 
 static int submit_connect(struct weir__reactor *reactor, struct weir__watch *watch,
@@ -173,7 +171,7 @@ static int submit_connect(struct weir__reactor *reactor, struct weir__watch *wat
     if (weir__perform_connect(op))
         return WEIR__DONE;
     watch->state &= (uint8_t)~WEIR__OUT; /* an unconnected socket counted as ready */
-    return hold(reactor, watch, &watch->out, op);
+    return hold(reactor, watch, op);
 }
 
 /* Most sends are done at once, and then nothing of the descriptor's record is needed. */
@@ -189,7 +187,7 @@ static int submit_send(struct weir__reactor *reactor, struct weir__op *op)
     if (rc < 0)
         return done(op, rc);
     watch->state &= (uint8_t)~WEIR__OUT;
-    return hold(reactor, watch, &watch->out, op);
+    return hold(reactor, watch, op);
 }
 
 static int submit_poll(struct weir__reactor *reactor, struct weir__watch *watch,
@@ -200,15 +198,14 @@ static int submit_poll(struct weir__reactor *reactor, struct weir__watch *watch,
     reactor->counters.syscalls++;
     if (weir__perform_poll(op))
         return WEIR__DONE;
-    bool input = op->len & (POLLIN | POLLPRI);
-    return hold(reactor, watch, input ? &watch->in : &watch->out, op);
+    return hold(reactor, watch, op);
 }
 
 static int submit_close(struct weir__reactor *reactor, struct weir__op *op)
 {
     struct weir__watch *watch = weir__watch_find(&reactor->watches, op->fd);
     if (watch) {
-        assert(!watch->in && !watch->out);
+        assert(!watch->ops);
         reactor->poller->forget(reactor, op->fd, watch);
     }
     reactor->counters.syscalls++;
@@ -232,7 +229,7 @@ static int submit_waiting(struct weir__reactor *reactor, struct weir__op *op)
     switch (op->kind) {
     case WEIR__OP_RECV:
         op->buf = NULL;
-        return hold(reactor, watch, &watch->in, op);
+        return hold(reactor, watch, op);
     case WEIR__OP_ACCEPT:
         return submit_accept(reactor, watch, op);
     case WEIR__OP_CONNECT:
@@ -281,11 +278,7 @@ static bool is_lent_descriptor(const struct weir__op *op)
 
 static void detach(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op *op)
 {
-    assert(watch->in == op || watch->out == op);
-    if (watch->in == op)
-        watch->in = NULL;
-    else
-        watch->out = NULL;
+    weir__watch_take(watch, op);
     reactor->poller->relax(reactor, op->fd, watch, is_lent_descriptor(op));
 }
 
@@ -297,9 +290,8 @@ void weir__reactor_finish(struct weir__reactor *reactor, struct weir__watch *wat
     weir__op_complete(op, res, 0);
 }
 
-static void serve_out(struct weir__reactor *reactor, struct weir__watch *watch)
+static void serve_out(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op *op)
 {
-    struct weir__op *op = watch->out;
     bool finished;
     if (op->kind == WEIR__OP_CONNECT) {
         finished = weir__perform_connect_ready(op);
@@ -316,15 +308,14 @@ static void serve_out(struct weir__reactor *reactor, struct weir__watch *watch)
         watch->state &= (uint8_t)~WEIR__OUT;
 }
 
-static void serve_in(struct weir__reactor *reactor, struct weir__watch *watch)
+static void serve_in(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op *op)
 {
-    struct weir__op *op = watch->in;
     if (op->kind == WEIR__OP_RECV) {
-        weir__perform_recv(reactor, watch);
+        weir__perform_recv(reactor, watch, op);
     } else if (op->kind == WEIR__OP_ACCEPT) {
-        weir__perform_accept(reactor, watch);
+        weir__perform_accept(reactor, watch, op);
     } else {
-        unsigned asked = weir__watch_want(watch) & (watch->out ? ~(unsigned)WEIR__OUT : ~0u);
+        unsigned asked = weir__watch_want(watch) & (op->next ? ~(unsigned)WEIR__OUT : ~0u);
         reactor->counters.syscalls++;
         if (weir__perform_poll(op))
             weir__reactor_finish(reactor, watch, op, op->res);
@@ -338,17 +329,18 @@ void weir__reactor_deliver(struct weir__reactor *reactor, int fd, struct weir__w
                            unsigned events)
 {
     assert(watch == weir__watch_at(&reactor->watches, fd));
-    if (events & WEIR__OUT && watch->out)
-        serve_out(reactor, watch);
-    struct weir__op *in = watch->in;
+    struct weir__op *out = events & WEIR__OUT ? weir__watch_out(watch) : NULL;
+    if (out)
+        serve_out(reactor, watch, out);
+    struct weir__op *in = weir__watch_in(watch);
     if (in && (events & WEIR__IN || in->kind == WEIR__OP_POLL))
-        serve_in(reactor, watch);
+        serve_in(reactor, watch, in);
 }
 
 void weir__reactor_fail(struct weir__reactor *reactor, int fd, struct weir__watch *watch, int error)
 {
-    struct weir__op *ops[2] = {watch->in, watch->out};
-    watch->in = watch->out = NULL;
+    struct weir__op *ops[2] = {weir__watch_in(watch), weir__watch_out(watch)};
+    watch->ops = NULL;
     reactor->poller->forget(reactor, fd, watch);
     for (int i = 0; i < 2; i++) {
         if (!ops[i])

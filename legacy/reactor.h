@@ -105,7 +105,9 @@ bool weir__perform_poll(struct weir__op *op);
 void weir__reactor_finish(struct weir__reactor *reactor, struct weir__watch *watch,
                           struct weir__op *op, int32_t res);
 /* Serve the record's input op, which is ready. */
-void weir__perform_recv(struct weir__reactor *reactor, struct weir__watch *watch);
-void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *watch);
+void weir__perform_recv(struct weir__reactor *reactor, struct weir__watch *watch,
+                        struct weir__op *op);
+void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *watch,
+                          struct weir__op *op);
 
 #endif

@@ -47,3 +47,25 @@ void weir__watch_table_deinit(struct weir__watch_table *table)
     free(table->chunks);
     *table = (struct weir__watch_table){0};
 }
+
+void weir__watch_put(struct weir__watch *watch, struct weir__op *op)
+{
+    struct weir__op **link = &watch->ops;
+    if (weir__watch_is_output(op)) {
+        assert(!weir__watch_out(watch));
+        if (*link)
+            link = &(*link)->next;
+    }
+    assert(weir__watch_is_output(op) || !weir__watch_in(watch));
+    op->next = *link;
+    *link = op;
+}
+
+void weir__watch_take(struct weir__watch *watch, struct weir__op *op)
+{
+    assert(watch->ops);
+    struct weir__op **link = watch->ops == op ? &watch->ops : &watch->ops->next;
+    assert(*link == op);
+    *link = op->next;
+    op->next = NULL;
+}

@@ -1,7 +1,7 @@
 /*
  * What a reactor knows of one descriptor, and the table of these records.
  *
- * A record is 24 bytes and is all that an idle connection costs a reactor in user memory. The table
+ * A record is 16 bytes and is all that an idle connection costs a reactor in user memory. The table
  * grows by chunks that never move, so a record's address holds until the engine is closed; it is
  * indexed by descriptor. Used by the reactor and by the pollers, on the loop's thread only. Makes
  * no decision about readiness.
@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
 
@@ -32,14 +33,13 @@ enum {
 };
 
 struct weir__watch {
-    struct weir__op *in;  /* ACCEPT, RECV, POLL for input */
-    struct weir__op *out; /* CONNECT, SEND, SEND_BUFS, POLL for output alone */
+    struct weir__op *ops; /* held: at most one for input, then one for output, linked by next */
     uint32_t link;        /* the poller's own: place in its array, or next on its list */
     uint16_t generation;  /* counts the descriptors that had this number */
     uint8_t interest;     /* directions the poller was told */
     uint8_t state;        /* edge-triggered: directions not known to be exhausted; and the above */
 };
-static_assert(sizeof(struct weir__watch) == 24, "this is the idle memory of a connection");
+static_assert(sizeof(struct weir__watch) == 16, "this is the idle memory of a connection");
 
 enum { WEIR__WATCH_CHUNK = 1024 };
 
@@ -70,17 +70,46 @@ static inline struct weir__watch *weir__watch_find(const struct weir__watch_tabl
 int weir__watch_need(struct weir__watch_table *table, int fd, struct weir__watch **watch);
 void weir__watch_table_deinit(struct weir__watch_table *table);
 
+/* CONNECT, SEND, SEND_BUFS, POLL for output alone; not ACCEPT, RECV, POLL for input. */
+static inline bool weir__watch_is_output(const struct weir__op *op)
+{
+    switch (op->kind) {
+    case WEIR__OP_CONNECT:
+    case WEIR__OP_SEND:
+    case WEIR__OP_SEND_BUFS:
+        return true;
+    case WEIR__OP_POLL:
+        return !(op->len & (POLLIN | POLLPRI));
+    default:
+        return false;
+    }
+}
+
+/* The op held for input, or NULL; the same for output. */
+static inline struct weir__op *weir__watch_in(const struct weir__watch *watch)
+{
+    return watch->ops && !weir__watch_is_output(watch->ops) ? watch->ops : NULL;
+}
+
+static inline struct weir__op *weir__watch_out(const struct weir__watch *watch)
+{
+    struct weir__op *op = watch->ops;
+    return op && !weir__watch_is_output(op) ? op->next : op;
+}
+
+void weir__watch_put(struct weir__watch *watch, struct weir__op *op);
+void weir__watch_take(struct weir__watch *watch, struct weir__op *op);
+
 /* Directions the ops of a record wait for. */
 static inline unsigned weir__watch_want(const struct weir__watch *watch)
 {
-    unsigned want = 0;
-    if (watch->in)
-        want |= watch->in->kind != WEIR__OP_POLL ? WEIR__IN
-                                                 : (watch->in->len & POLLIN ? WEIR__IN : 0u) |
-                                                       (watch->in->len & POLLOUT ? WEIR__OUT : 0u) |
-                                                       (watch->in->len & POLLPRI ? WEIR__PRI : 0u);
-    if (watch->out)
-        want |= WEIR__OUT;
+    const struct weir__op *in = weir__watch_in(watch);
+    unsigned want = weir__watch_out(watch) ? WEIR__OUT : 0;
+    if (in && in->kind == WEIR__OP_POLL)
+        want |= (in->len & POLLIN ? WEIR__IN : 0u) | (in->len & POLLOUT ? WEIR__OUT : 0u) |
+                (in->len & POLLPRI ? WEIR__PRI : 0u);
+    else if (in)
+        want |= WEIR__IN;
     return want;
 }
 

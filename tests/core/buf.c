@@ -59,6 +59,25 @@ Test(buf, the_one_returned_last_is_lent_first_and_is_whole_again)
     weir__buf_pool_deinit(&pool);
 }
 
+Test(buf, a_queue_keeps_the_order_in_which_buffers_came)
+{
+    struct weir__buf_pool pool;
+    struct weir__buf *bufs[3];
+    uint16_t head = 0;
+    cr_assert_eq(weir__buf_pool_init(&pool, 3, 1000), 0);
+    for (int i = 0; i < 3; i++) {
+        bufs[i] = weir__buf_get(&pool);
+        weir__buf_queue(&pool, &head, bufs[i]);
+    }
+    cr_assert_eq(head, bufs[0]->index);
+    cr_assert_eq(bufs[0]->next, bufs[1]);
+    cr_assert_eq(bufs[1]->next, bufs[2]);
+    cr_assert_null(bufs[2]->next);
+    for (int i = 0; i < 3; i++)
+        weir__buf_put(&pool, bufs[i]);
+    weir__buf_pool_deinit(&pool);
+}
+
 Test(buf, sizes_out_of_range_are_refused)
 {
     struct weir__buf_pool pool;

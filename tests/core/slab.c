@@ -18,7 +18,7 @@ Test(slab, objects_keep_their_address_and_their_index_while_it_grows)
     for (uint32_t i = 0; i < OBJECTS; i++) {
         objects[i] = weir__slab_get(&slab, &indices[i]);
         cr_assert_not_null(objects[i]);
-        cr_assert_eq((uintptr_t)objects[i] % 64, 0);
+        cr_assert_eq((uintptr_t)objects[i] % 32, 0);
         for (int j = 0; j < BYTES; j++)
             cr_assert_eq(objects[i][j], 0);
         memset(objects[i], (int)(i % 251), BYTES);
@@ -30,6 +30,19 @@ Test(slab, objects_keep_their_address_and_their_index_while_it_grows)
         cr_assert_eq(objects[i][0], i % 251);
         cr_assert_eq(objects[i][BYTES - 1], i % 251);
     }
+    weir__slab_deinit(&slab);
+}
+
+Test(slab, an_object_of_a_line_and_a_half_lies_in_two_lines)
+{
+    struct weir__slab slab;
+    uint32_t index;
+    weir__slab_init(&slab, 96);
+    for (uint32_t i = 0; i < OBJECTS; i++) {
+        uintptr_t object = (uintptr_t)weir__slab_get(&slab, &index);
+        cr_assert_eq((object + 95) / 64 - object / 64, 1);
+    }
+    cr_assert_eq(slab.object_bytes, 96, "and takes no more memory than that");
     weir__slab_deinit(&slab);
 }
 
