@@ -73,6 +73,8 @@ void weir__watch_table_deinit(struct weir__watch_table *table);
 /* CONNECT, SEND, SEND_BUFS, POLL for output alone; not ACCEPT, RECV, POLL for input. */
 static inline bool weir__watch_is_output(const struct weir__op *op)
 {
+    if (weir__likely(op->kind == WEIR__OP_RECV))
+        return false;
     switch (op->kind) {
     case WEIR__OP_CONNECT:
     case WEIR__OP_SEND:
@@ -104,7 +106,10 @@ void weir__watch_take(struct weir__watch *watch, struct weir__op *op);
 static inline unsigned weir__watch_want(const struct weir__watch *watch)
 {
     const struct weir__op *in = weir__watch_in(watch);
-    unsigned want = weir__watch_out(watch) ? WEIR__OUT : 0;
+    unsigned want;
+    if (weir__likely(in && in->kind == WEIR__OP_RECV))
+        return in->next ? WEIR__IN | WEIR__OUT : WEIR__IN;
+    want = weir__watch_out(watch) ? WEIR__OUT : 0;
     if (in && in->kind == WEIR__OP_POLL)
         want |= (in->len & POLLIN ? WEIR__IN : 0u) | (in->len & POLLOUT ? WEIR__OUT : 0u) |
                 (in->len & POLLPRI ? WEIR__PRI : 0u);
