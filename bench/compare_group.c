@@ -84,12 +84,12 @@ static int open_target(struct group *group, struct contender *contender)
     bool weighs = options->shape.kind == SHAPE_IDLE;
     struct memory_reading before, after;
     if (weighs)
-        weir__memory_read(target.server_pids, target.pid_count, &before);
+        weir__memory_read(target.server_pids, target.pid_count, group->conns, &before);
     int result = weir__driver_open(group->driver, &target, &contender->target);
     if (result == -EPIPE)
         return result;
     if (result == 0 && weighs) {
-        weir__memory_read(target.server_pids, target.pid_count, &after);
+        weir__memory_read(target.server_pids, target.pid_count, group->conns, &after);
         contender->per_conn = weir__memory_per_conn(&before, &after, group->conns);
     }
     if (result < 0) {

@@ -120,11 +120,11 @@ static int open_target(struct load *load)
     struct memory_reading before, after;
     load->per_conn = weir__memory_unknown();
     if (weighs)
-        weir__memory_read(target->server_pids, target->pid_count, &before);
+        weir__memory_read(target->server_pids, target->pid_count, target->conns, &before);
     if (rc == 0)
         rc = weir__driver_open(load->driver, target, &load->target_id);
     if (rc == 0 && weighs) {
-        weir__memory_read(target->server_pids, target->pid_count, &after);
+        weir__memory_read(target->server_pids, target->pid_count, target->conns, &after);
         load->per_conn = weir__memory_per_conn(&before, &after, target->conns);
     }
     if (rc < 0)

@@ -10,8 +10,17 @@
 #include <unistd.h>
 
 #define LOOK_ON_S 0.1
-/* The counters of /proc/meminfo are gathered from all CPUs once a second (vmstat_update). */
+/* The counters of /proc/meminfo are gathered from all CPUs once a second (vmstat_update); between,
+ * each may keep so many pages to itself (calculate_normal_threshold). */
 #define GATHERED_S 1.2
+enum { HELD_BACK_PAGES = 125 };
+/* That matters from this share of what connections cost on. */
+#define TOLERATED  0.05
+#define CONN_BYTES 8192.0
+/* Bytes of a connection from which on a cache is worth a word. */
+#define LEAST_GROWN 4
+/* From here on io_uring waits for a good part of them. */
+#define LEAST_REQUESTS 32
 
 static FILE *open_in(const char *proc, const char *name)
 {
@@ -52,39 +61,48 @@ double weir__memory_user_at(const char *proc, const pid_t *pids, unsigned count)
     return total;
 }
 
-/* Exact, and root's to read. NAN where it cannot be read. */
-static double slabs_of_slabinfo(const char *proc)
+/* One line of slabinfo: a cache, and its objects in use with their share of the slabs' pages. */
+static bool parse_cache(const char *line, struct memory_cache *cache)
+{
+    unsigned long active, per_slab, pages;
+
+    if (sscanf(line, "%31s %lu %*u %*u %lu %lu :", cache->name, &active, &per_slab, &pages) != 4 ||
+        per_slab == 0)
+        return false;
+    cache->bytes =
+        (double)active * (double)pages * (double)sysconf(_SC_PAGESIZE) / (double)per_slab;
+    cache->drift = 0;
+    return true;
+}
+
+/* Root's to read; the count stays 0 where it cannot be. */
+static void read_caches(const char *proc, struct memory_reading *reading)
 {
     FILE *file = open_in(proc, "slabinfo");
     char line[512];
-    double pages = 0;
-    bool any = false;
 
+    reading->cache_count = 0;
     if (file == NULL)
-        return NAN;
-    while (fgets(line, sizeof line, file) != NULL) {
-        unsigned long per_slab, slabs;
-        const char *data = strstr(line, ": slabdata");
-
-        if (data == NULL || sscanf(line, "%*s %*u %*u %*u %*u %lu", &per_slab) != 1 ||
-            sscanf(data, ": slabdata %*u %lu", &slabs) != 1)
-            continue;
-        pages += (double)per_slab * (double)slabs;
-        any = true;
-    }
+        return;
+    while (reading->cache_count < MEMORY_CACHES && fgets(line, sizeof line, file) != NULL)
+        reading->cache_count += parse_cache(line, &reading->caches[reading->cache_count]);
     fclose(file);
-    return any ? pages * (double)sysconf(_SC_PAGESIZE) : NAN;
 }
 
-double weir__memory_slab_at(const char *proc)
+double weir__memory_slab_at(const char *proc, struct memory_reading *reading)
 {
-    double bytes = slabs_of_slabinfo(proc);
-    FILE *file = isnan(bytes) ? open_in(proc, "meminfo") : NULL;
+    double bytes = 0;
 
-    if (file != NULL) {
-        bytes = kilobytes_line(file, "Slab");
-        fclose(file);
-    }
+    read_caches(proc, reading);
+    for (unsigned i = 0; i < reading->cache_count; i++)
+        bytes += reading->caches[i].bytes;
+    if (reading->cache_count > 0)
+        return bytes;
+    FILE *file = open_in(proc, "meminfo");
+    if (file == NULL)
+        return NAN;
+    bytes = kilobytes_line(file, "Slab");
+    fclose(file);
     return bytes;
 }
 
@@ -111,15 +129,105 @@ static void wait_s(double seconds)
     nanosleep(&pause, NULL);
 }
 
-void weir__memory_read(const pid_t *pids, unsigned count, struct memory_reading *reading)
+static const struct memory_cache *cache_of(const struct memory_reading *reading, const char *name)
 {
-    double first = weir__memory_slab_at("/proc");
+    for (unsigned i = 0; i < reading->cache_count; i++) {
+        if (strcmp(reading->caches[i].name, name) == 0)
+            return &reading->caches[i];
+    }
+    return NULL;
+}
 
-    wait_s(isnan(slabs_of_slabinfo("/proc")) ? GATHERED_S : LOOK_ON_S);
-    reading->slab = weir__memory_slab_at("/proc");
-    reading->slab_drift = fabs(reading->slab - first);
+void weir__memory_read(const pid_t *pids, unsigned count, unsigned conns,
+                       struct memory_reading *reading)
+{
+    struct memory_reading first;
+    double held_back =
+        (double)sysconf(_SC_NPROCESSORS_ONLN) * HELD_BACK_PAGES * (double)sysconf(_SC_PAGESIZE);
+
+    first.slab = weir__memory_slab_at("/proc", &first);
+    if (first.cache_count > 0) {
+        held_back = 0;
+    } else if (held_back > TOLERATED * CONN_BYTES * conns) {
+        wait_s(GATHERED_S);
+        held_back = 0;
+    }
+    wait_s(LOOK_ON_S);
+    reading->slab = weir__memory_slab_at("/proc", reading);
+    reading->slab_drift = fabs(reading->slab - first.slab) + held_back;
+    for (unsigned i = 0; i < reading->cache_count; i++) {
+        struct memory_cache *cache = &reading->caches[i];
+        const struct memory_cache *earlier = cache_of(&first, cache->name);
+        cache->drift = earlier == NULL ? cache->bytes : fabs(cache->bytes - earlier->bytes);
+    }
     reading->sockets = weir__memory_sockets_at("/proc");
     reading->user = weir__memory_user_at("/proc", pids, count);
+}
+
+/* ---- the parts of the kernel's --------------------------------------------------------------- */
+
+/* Of a connection's ends: sockets, files, dentries, inodes. Names begin with these. */
+static bool is_of_files(const char *cache)
+{
+    static const char *const prefixes[] = {
+        "TCP",    "tcp_",        "request_sock_", "tw_sock_",   "UNIX",      "sock_inode_", "filp",
+        "dentry", "inode_cache", "proc_inode_",   "lsm_inode_", "lsm_file_", "skbuff_"};
+
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        if (strncmp(cache, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Keeps `grown` sorted, the most first; the least falls out where there is no room. */
+static void insert_grown(struct memory_per_conn *each, const struct memory_cache *cache)
+{
+    unsigned at = each->grown_count;
+
+    if (at == MEMORY_GROWN && each->grown[--at].bytes >= cache->bytes)
+        return;
+    each->grown_count = at + 1;
+    for (; at > 0 && each->grown[at - 1].bytes < cache->bytes; at--)
+        each->grown[at] = each->grown[at - 1];
+    each->grown[at] = *cache;
+}
+
+/* What cache `i` of `after` grew by, for each connection. */
+static struct memory_cache growth(const struct memory_reading *before,
+                                  const struct memory_reading *after, unsigned i, unsigned conns)
+{
+    struct memory_cache cache = after->caches[i];
+    const struct memory_cache *earlier = cache_of(before, cache.name);
+
+    cache.bytes = (cache.bytes - (earlier ? earlier->bytes : 0)) / conns;
+    cache.drift = earlier ? earlier->drift / conns : 0;
+    return cache;
+}
+
+/* A request of io_uring is an io_kiocb, and what goes with it comes from kmalloc; without the one
+ * the other is somebody else's. */
+static void itemise(const struct memory_reading *before, const struct memory_reading *after,
+                    unsigned conns, struct memory_per_conn *each)
+{
+    double requests = 0, kmalloc = 0;
+
+    each->io_uring = each->files = NAN;
+    if (before->cache_count == 0 || after->cache_count == 0)
+        return;
+    each->files = 0;
+    for (unsigned i = 0; i < after->cache_count; i++) {
+        struct memory_cache cache = growth(before, after, i, conns);
+        if (strcmp(cache.name, "io_kiocb") == 0)
+            requests = cache.bytes;
+        else if (strncmp(cache.name, "kmalloc-", 8) == 0)
+            kmalloc += cache.bytes;
+        else if (is_of_files(cache.name))
+            each->files += cache.bytes;
+        if (cache.bytes > cache.drift && cache.bytes >= LEAST_GROWN)
+            insert_grown(each, &cache);
+    }
+    each->io_uring = requests >= LEAST_REQUESTS ? requests + kmalloc : 0;
 }
 
 struct memory_per_conn weir__memory_per_conn(const struct memory_reading *before,
@@ -132,8 +240,9 @@ struct memory_per_conn weir__memory_per_conn(const struct memory_reading *before
         .sockets = (after->sockets - before->sockets) / conns,
     };
 
+    itemise(before, after, conns, &each);
     if (!(each.kernel > each.kernel_uncertainty))
-        each.kernel = NAN;
+        each.kernel = each.io_uring = each.files = NAN;
     if (each.sockets < 0)
         each.sockets = NAN;
     return each;
@@ -141,5 +250,10 @@ struct memory_per_conn weir__memory_per_conn(const struct memory_reading *before
 
 struct memory_per_conn weir__memory_unknown(void)
 {
-    return (struct memory_per_conn){NAN, NAN, NAN, NAN};
+    return (struct memory_per_conn){.user = NAN,
+                                    .kernel = NAN,
+                                    .kernel_uncertainty = NAN,
+                                    .sockets = NAN,
+                                    .io_uring = NAN,
+                                    .files = NAN};
 }

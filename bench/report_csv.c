@@ -75,6 +75,8 @@ static void put_figures(FILE *out, const struct report *report, const struct rep
     put_number(out, cell->per_conn.user);
     put_number(out, cell->per_conn.kernel_uncertainty);
     put_number(out, cell->per_conn.sockets);
+    put_number(out, cell->per_conn.io_uring);
+    put_number(out, cell->per_conn.files);
 }
 
 static const char *const figure_columns =
@@ -86,7 +88,8 @@ static const char *const figure_columns =
     "vs_reference_rps_median,vs_reference_rps_lo,vs_reference_rps_hi,"
     "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict,"
     "mib_per_s_median,server_cpu_us_per_mib_median,"
-    "user_per_conn_bytes,kernel_per_conn_uncertainty_bytes,sockets_per_conn_bytes";
+    "user_per_conn_bytes,kernel_per_conn_uncertainty_bytes,sockets_per_conn_bytes,"
+    "io_uring_per_conn_bytes,files_per_conn_bytes";
 
 static void put_no_figures(FILE *out)
 {

@@ -155,8 +155,10 @@ static void say_memory(const struct footer *footer, const struct report *report)
         return;
     say(footer, "memory",
         "user: what the server's own pages (Pss) grew by for each connection while all opened; "
-        "kernel: what the slabs of the whole machine grew by, both ends of a connection together, "
-        "± what they moved meanwhile on their own; - is lost in that");
+        "kernel: what the slabs of the whole machine grew by, both ends of a connection together "
+        "(both are on this machine), ± what they moved meanwhile on their own; - is lost in that; "
+        "of it io_uring: armed requests (io_kiocb, and kmalloc-* where that grew); files: sockets, "
+        "files, dentries, inodes; other: epoll's entries, the driver's too, and the rest");
 }
 
 static void say_summaries(const struct footer *footer, const struct report *report)

@@ -43,6 +43,12 @@ static const enum column idle_columns[] = {
     COLUMN_P99,   COLUMN_RSS,       COLUMN_VERDICT,
 };
 
+/* The table for people tells memory apart, see report_memory.c. */
+static const enum column idle_brief_columns[] = {
+    COLUMN_CONNS,     COLUMN_ENGINE, COLUMN_RPS,     COLUMN_CPU,
+    COLUMN_CPU_RATIO, COLUMN_P99,    COLUMN_VERDICT,
+};
+
 /* What is sent one way has no latency. */
 static const enum column stream_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE,    COLUMN_RPS, COLUMN_RPS_RATIO,
@@ -64,13 +70,16 @@ static const enum column idle_load_columns[] = {
     COLUMN_RPS,   COLUMN_CPU,    COLUMN_P50,           COLUMN_P99,
     COLUMN_RSS,
 };
+static const enum column idle_brief_load_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_P50, COLUMN_P99, COLUMN_RSS,
+};
 static const enum column stream_load_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_RSS,
 };
 
 #define COLUMNS(list, count) (*(count) = sizeof(list) / sizeof((list)[0]), (list))
 
-static const enum column *columns_of(const struct report *report, size_t *count)
+static const enum column *columns_of(const struct report *report, bool brief, size_t *count)
 {
     bool load = strcmp(report->tool, "load") == 0;
 
@@ -78,6 +87,9 @@ static const enum column *columns_of(const struct report *report, size_t *count)
     case SHAPE_BURST:
         return load ? COLUMNS(burst_load_columns, count) : COLUMNS(burst_columns, count);
     case SHAPE_IDLE:
+        if (brief)
+            return load ? COLUMNS(idle_brief_load_columns, count)
+                        : COLUMNS(idle_brief_columns, count);
         return load ? COLUMNS(idle_load_columns, count) : COLUMNS(idle_columns, count);
     case SHAPE_STREAM:
         return load ? COLUMNS(stream_load_columns, count) : COLUMNS(stream_columns, count);
@@ -86,28 +98,13 @@ static const enum column *columns_of(const struct report *report, size_t *count)
     }
 }
 
-/* 171203.4 becomes "171,203". */
-static void format_thousands(char *text, size_t bytes, double value)
-{
-    char digits[32];
-    size_t used = 0;
-    int length = snprintf(digits, sizeof digits, "%.0f", value);
-
-    for (int i = 0; i < length && used + 2 < bytes; i++) {
-        if (i > 0 && (length - i) % 3 == 0)
-            text[used++] = ',';
-        text[used++] = digits[i];
-    }
-    text[used] = '\0';
-}
-
 /* Three significant digits, but never an exponent: 0.123, 5.21, 41.3, 1234. */
 static void format_figure(char *text, size_t bytes, double value)
 {
     if (isnan(value))
         snprintf(text, bytes, "-");
     else if (value >= 1000)
-        format_thousands(text, bytes, value);
+        weir__report_thousands(text, bytes, value);
     else
         snprintf(text, bytes, "%.*f",
                  value >= 100  ? 0
@@ -115,23 +112,6 @@ static void format_figure(char *text, size_t bytes, double value)
                  : value >= 1  ? 2
                                : 3,
                  value);
-}
-
-/* "9,412 ±130", whole bytes; without the uncertainty where that is unknown. */
-static void format_bytes(char *text, size_t bytes, double value, double uncertainty)
-{
-    char more[32];
-
-    if (isnan(value)) {
-        snprintf(text, bytes, "-");
-        return;
-    }
-    format_thousands(text, bytes, value);
-    if (isnan(uncertainty))
-        return;
-    format_thousands(more, sizeof more, uncertainty);
-    size_t used = strlen(text);
-    snprintf(text + used, bytes - used, " ±%s", more);
 }
 
 /* "1.086 [1.077, 1.093]", or in brief "1.086 ±0.009" with the farther of the two ends. */
@@ -237,10 +217,10 @@ static void fill_text(const struct report *report, const struct report_cell *cel
         format_ratio(text, bytes, cell->has_ratio ? cell->cpu_ratio : unknown, brief);
         break;
     case COLUMN_USER_PER_CONN:
-        format_bytes(text, bytes, cell->per_conn.user, NAN);
+        weir__report_bytes(text, bytes, cell->per_conn.user, NAN);
         break;
     case COLUMN_KERNEL_PER_CONN:
-        format_bytes(text, bytes, cell->per_conn.kernel, cell->per_conn.kernel_uncertainty);
+        weir__report_bytes(text, bytes, cell->per_conn.kernel, cell->per_conn.kernel_uncertainty);
         break;
     case COLUMN_RSS:
         format_figure(text, bytes, cell->rss_peak / (1024 * 1024));
@@ -258,7 +238,7 @@ static void fill_figures(struct grid_row *row, const struct report *report,
                          const struct report_cell *cell, bool brief)
 {
     size_t count;
-    const enum column *columns = columns_of(report, &count);
+    const enum column *columns = columns_of(report, brief, &count);
 
     row->kind = GRID_FIGURES;
     row->cell = cell;
@@ -288,7 +268,7 @@ static void fill_noise(struct grid_row *row, const struct report *report,
                        const struct report_noise *noise, bool brief)
 {
     size_t count;
-    const enum column *columns = columns_of(report, &count);
+    const enum column *columns = columns_of(report, brief, &count);
 
     row->kind = GRID_NOISE;
     for (size_t i = 0; i < count; i++) {
@@ -358,7 +338,7 @@ int weir__grid_init(struct grid *grid, const struct report *report, bool brief)
 {
     memset(grid, 0, sizeof *grid);
     grid->message_at = 2; /* behind connections and engine */
-    const enum column *columns = columns_of(report, &grid->column_count);
+    const enum column *columns = columns_of(report, brief, &grid->column_count);
 
     /* At most: figures and a message for each cell, and one noise row for each group. */
     grid->rows = calloc(report->cell_count * 2 + report->noise_count + 1, sizeof *grid->rows);

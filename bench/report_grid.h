@@ -69,6 +69,14 @@ void weir__grid_title(const struct report *report, char *text, size_t bytes);
  * verdict was possible. */
 bool weir__report_summary(const struct report *report, unsigned conns, char *text, size_t bytes);
 
+/* 171203.4 becomes "171,203". */
+void weir__report_thousands(char *text, size_t bytes, double value);
+/* "9,412 ±130", whole bytes; without the uncertainty where that is unknown. */
+void weir__report_bytes(char *text, size_t bytes, double value, double uncertainty);
+
+/* What a connection costs in memory, itemised, in 80 columns. */
+void weir__report_put_memory(FILE *out, const struct report *report);
+
 /* The footer's lines: host, limits, mitigations, features, noise, notes. Calls `line` with a
  * heading ("host") and its text for each. */
 typedef void weir__footer_fn(void *argument, const char *heading, const char *text);

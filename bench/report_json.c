@@ -176,15 +176,27 @@ static void add_stream(json_t *object, const struct report *report, const struct
                         weir__json_interval(times(cell->server_cpu_us, 1 / mib)));
 }
 
+/* Null where they cannot be told apart. */
+static json_t *caches_or_null(const struct memory_per_conn *each)
+{
+    json_t *object = isnan(each->io_uring) ? json_null() : json_object();
+
+    for (unsigned i = 0; json_is_object(object) && i < each->grown_count; i++)
+        json_object_set_new(object, each->grown[i].name, whole_or_null(each->grown[i].bytes));
+    return object;
+}
+
 static json_t *memory_object(const struct report_cell *cell)
 {
     const struct memory_per_conn *each = &cell->per_conn;
 
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "rss_peak", whole_or_null(cell->rss_peak),
-                     "rss_idle", whole_or_null(cell->rss_idle), "kernel_per_conn",
-                     whole_or_null(each->kernel), "kernel_per_conn_uncertainty",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rss_peak",
+                     whole_or_null(cell->rss_peak), "rss_idle", whole_or_null(cell->rss_idle),
+                     "kernel_per_conn", whole_or_null(each->kernel), "kernel_per_conn_uncertainty",
                      whole_or_null(each->kernel_uncertainty), "sockets_per_conn",
-                     whole_or_null(each->sockets), "user_per_conn", whole_or_null(each->user));
+                     whole_or_null(each->sockets), "user_per_conn", whole_or_null(each->user),
+                     "io_uring_per_conn", whole_or_null(each->io_uring), "files_per_conn",
+                     whole_or_null(each->files), "caches_per_conn", caches_or_null(each));
 }
 
 static void add_measured(json_t *object, const struct report *report,

@@ -255,6 +255,8 @@ void weir__report_table(FILE *out, const struct report *report, bool colour)
         if (report->shape.kind == SHAPE_BURST)
             put_burst_matrix(&style, report);
     }
+    if (report->shape.kind == SHAPE_IDLE)
+        weir__report_put_memory(out, report);
     fputc('\n', out);
     weir__footer_walk(report, put_footer_line, &style);
     weir__grid_deinit(&grid);

@@ -70,22 +70,30 @@ static const char slabinfo[] =
     "dentry    100  105    192   21    1 : tunables    0    0    0 : slabdata      5      6      "
     "0\n";
 
-Test(memory, of_the_kernel_is_the_pages_of_all_slabs)
+static struct memory_reading reading;
+
+Test(memory, of_the_kernel_is_the_share_of_pages_of_what_is_in_use)
 {
+    double page = (double)sysconf(_SC_PAGESIZE);
+
     put(".", "slabinfo", slabinfo);
     put(".", "meminfo", "MemTotal: 9 kB\nSlab:    77 kB\nSReclaimable:  7 kB\n");
-    cr_assert_eq(weir__memory_slab_at(proc), (3 * 8 + 6 * 1) * (double)sysconf(_SC_PAGESIZE));
+    cr_assert_float_eq(weir__memory_slab_at(proc, &reading), (10 / 13. * 8 + 100 / 21.) * page, 1);
+    cr_assert_eq(reading.cache_count, 2);
+    cr_assert_str_eq(reading.caches[1].name, "dentry");
+    cr_assert_float_eq(reading.caches[1].bytes, 100 / 21. * page, 1);
 }
 
 Test(memory, of_the_kernel_is_what_meminfo_says_where_slabs_cannot_be_read)
 {
     put(".", "meminfo", "MemTotal: 9 kB\nSlab:    77 kB\nSReclaimable:  7 kB\n");
-    cr_assert_eq(weir__memory_slab_at(proc), 77 * 1024);
+    cr_assert_eq(weir__memory_slab_at(proc, &reading), 77 * 1024);
+    cr_assert_eq(reading.cache_count, 0, "they are not told apart");
 }
 
 Test(memory, of_the_kernel_is_unknown_where_nothing_can_be_read)
 {
-    cr_assert(isnan(weir__memory_slab_at(proc)));
+    cr_assert(isnan(weir__memory_slab_at(proc, &reading)));
     cr_assert(isnan(weir__memory_sockets_at(proc)));
 }
 
@@ -98,18 +106,85 @@ Test(memory, of_sockets_is_tcp_s_and_not_udp_s)
 
 Test(memory, of_a_connection_is_the_growth_divided)
 {
-    struct memory_reading before = {1000, 50000, 200, 0}, after = {9000, 140000, 900, 4000};
+    static struct memory_reading before = {1000, 50000, 200, 0, .cache_count = 0},
+                                 after = {9000, 140000, 900, 4000, .cache_count = 0};
     struct memory_per_conn each = weir__memory_per_conn(&before, &after, 10);
 
     cr_assert_eq(each.user, 800);
     cr_assert_eq(each.kernel, 9000);
     cr_assert_eq(each.kernel_uncertainty, 20, "of the time before: then nothing was opened");
     cr_assert_eq(each.sockets, 400);
+    cr_assert(isnan(each.io_uring) && isnan(each.files), "only the total was read");
+}
+
+/* Adds a cache to both; `before` tells how it drifted, too. */
+static void grow(struct memory_reading *before, struct memory_reading *after, const char *name,
+                 double from, double to, double drift)
+{
+    struct memory_cache *one = &before->caches[before->cache_count++];
+    struct memory_cache *other = &after->caches[after->cache_count++];
+
+    strcpy(one->name, name);
+    strcpy(other->name, name);
+    one->bytes = from;
+    one->drift = drift;
+    other->bytes = to;
+    before->slab += from;
+    after->slab += to;
+}
+
+Test(memory, of_a_connection_is_told_apart_by_the_caches_that_grew)
+{
+    static struct memory_reading before, after;
+
+    grow(&before, &after, "dentry", 1000, 4000, 0);
+    grow(&before, &after, "io_kiocb", 0, 2560, 0);
+    grow(&before, &after, "kmalloc-512", 5120, 10240, 0);
+    grow(&before, &after, "TCP", 0, 50000, 0);
+    grow(&before, &after, "vm_area_struct", 700, 800, 100);
+    grow(&before, &after, "filp", 900, 600, 0);
+    struct memory_per_conn each = weir__memory_per_conn(&before, &after, 10);
+    cr_assert_eq(each.io_uring, 256 + 512);
+    cr_assert_eq(each.files, 300 + 5000 - 30);
+    cr_assert_eq(each.kernel, each.io_uring + each.files + 10);
+    cr_assert_eq(each.grown_count, 4, "neither what shrank nor what drifts anyway");
+    cr_assert_str_eq(each.grown[0].name, "TCP");
+    cr_assert_eq(each.grown[0].bytes, 5000);
+    cr_assert_str_eq(each.grown[1].name, "kmalloc-512");
+    cr_assert_str_eq(each.grown[2].name, "dentry");
+    cr_assert_str_eq(each.grown[3].name, "io_kiocb");
+}
+
+Test(memory, of_a_connection_without_a_request_is_not_io_uring_s)
+{
+    static struct memory_reading before, after;
+
+    grow(&before, &after, "io_kiocb", 2560, 2560, 0);
+    grow(&before, &after, "kmalloc-192", 0, 590, 0);
+    struct memory_per_conn each = weir__memory_per_conn(&before, &after, 10);
+    cr_assert_eq(each.io_uring, 0);
+    cr_assert_eq(each.kernel, 59);
+}
+
+Test(memory, of_a_connection_names_the_caches_that_grew_most_where_they_are_many)
+{
+    static struct memory_reading before, after;
+    char name[MEMORY_NAME_BYTES];
+
+    for (int i = 0; i < 3 * MEMORY_GROWN; i++) {
+        snprintf(name, sizeof name, "cache%d", i);
+        grow(&before, &after, name, 0, 1000 + 100.0 * (i * 7 % (3 * MEMORY_GROWN)), 0);
+    }
+    struct memory_per_conn each = weir__memory_per_conn(&before, &after, 10);
+    cr_assert_eq(each.grown_count, MEMORY_GROWN);
+    for (int i = 0; i < MEMORY_GROWN; i++)
+        cr_assert_eq(each.grown[i].bytes, 100 + 10.0 * (3 * MEMORY_GROWN - 1 - i));
 }
 
 Test(memory, of_a_connection_that_is_lost_in_the_drift_is_unknown)
 {
-    struct memory_reading before = {1000, 50000, 200, 8000}, after = {9000, 50150, 100, 4000};
+    static struct memory_reading before = {1000, 50000, 200, 8000, .cache_count = 0},
+                                 after = {9000, 50150, 100, 4000, .cache_count = 0};
     struct memory_per_conn each = weir__memory_per_conn(&before, &after, 10);
 
     cr_assert(isnan(each.kernel));
@@ -125,11 +200,11 @@ Test(memory, of_this_process_grows_with_what_it_writes_to)
     pid_t self = getpid();
     struct memory_reading before, after;
 
-    weir__memory_read(&self, 1, &before);
+    weir__memory_read(&self, 1, 1, &before);
     void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     cr_assert_neq(map, MAP_FAILED);
     memset(map, 1, bytes);
-    weir__memory_read(&self, 1, &after);
+    weir__memory_read(&self, 1, 1, &after);
     if (isnan(before.user))
         cr_skip_test("this kernel has no smaps_rollup");
     cr_assert_geq(weir__memory_per_conn(&before, &after, 1).user, (double)bytes * 0.9);

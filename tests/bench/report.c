@@ -248,16 +248,36 @@ Test(report, a_stream_is_told_in_mebibytes)
     free(text);
 }
 
+static struct memory_per_conn weighed(void)
+{
+    return (struct memory_per_conn){.user = 133.4,
+                                    .kernel = 9412.2,
+                                    .kernel_uncertainty = 130.1,
+                                    .io_uring = 768,
+                                    .files = 8644.2,
+                                    .grown = {{"TCP", 5030, 0}, {"io_kiocb", 256, 0}},
+                                    .grown_count = 2};
+}
+
 Test(report, the_idle_shape_tells_what_a_connection_costs_and_how_sure_that_is)
 {
     report.shape = (struct shape){.kind = SHAPE_IDLE, .active = 10};
-    cells[0].per_conn = (struct memory_per_conn){133.4, 9412.2, 130.1, 0};
-    cells[1].per_conn = (struct memory_per_conn){4374, 8188, NAN, NAN};
+    cells[0].per_conn = weighed();
+    cells[1].per_conn = (struct memory_per_conn){.user = 4374,
+                                                 .kernel = 8188,
+                                                 .kernel_uncertainty = 20,
+                                                 .sockets = NAN,
+                                                 .io_uring = NAN,
+                                                 .files = NAN};
     char *text = written(write_table);
-    cr_assert_not_null(strstr(line_with(text, "uring "), "133*"), "%s", text);
-    cr_assert_not_null(strstr(line_with(text, "uring "), "9,412 ±130"), "%s", text);
+    cr_assert_not_null(strstr(line_with(text, "9,412"), "uring "), "%s", text);
+    cr_assert_not_null(
+        strstr(line_with(text, "9,412"), "133*      768    8,644      0  9,412 ±130"), "%s",
+        text);
     cr_assert_not_null(strstr(line_with(text, "4,374"), "epoll "), "%s", text);
-    cr_assert_not_null(strstr(line_with(text, "4,374"), " 8,188 "), "%s", text);
+    cr_assert_not_null(strstr(line_with(text, "4,374"), "-        -      -  8,188 ±20"), "%s",
+                       text);
+    cr_assert_not_null(strstr(text, "uring at 100: TCP 5,030, io_kiocb 256\n"), "%s", text);
     cr_assert_not_null(strstr(text, "both ends of a connection together"));
     free(text);
     json_t *document = weir__report_json(&report);
@@ -265,8 +285,46 @@ Test(report, the_idle_shape_tells_what_a_connection_costs_and_how_sure_that_is)
         json_object_get(json_array_get(json_object_get(document, "cells"), 1), "memory");
     cr_assert_eq(json_integer_value(json_object_get(memory, "kernel_per_conn")), 8188);
     cr_assert_eq(json_integer_value(json_object_get(memory, "user_per_conn")), 4374);
-    cr_assert(json_is_null(json_object_get(memory, "kernel_per_conn_uncertainty")));
+    cr_assert(json_is_null(json_object_get(memory, "io_uring_per_conn")));
+    cr_assert(json_is_null(json_object_get(memory, "caches_per_conn")));
+    memory = json_object_get(json_array_get(json_object_get(document, "cells"), 0), "memory");
+    cr_assert_eq(json_integer_value(json_object_get(memory, "io_uring_per_conn")), 768);
+    cr_assert_eq(json_integer_value(json_object_get(memory, "files_per_conn")), 8644);
+    json_t *caches = json_object_get(memory, "caches_per_conn");
+    cr_assert_eq(json_object_size(caches), 2);
+    cr_assert_eq(json_integer_value(json_object_get(caches, "TCP")), 5030);
     json_decref(document);
+}
+
+/* Columns of the longest line. */
+static size_t widest(const char *from, const char *to)
+{
+    size_t most = 0, width = 0;
+
+    for (; from < to; from++) {
+        width = *from == '\n' ? 0 : width + (((unsigned char)*from & 0xc0) != 0x80);
+        most = width > most ? width : most;
+    }
+    return most;
+}
+
+Test(report, the_idle_shape_needs_no_more_than_80_columns)
+{
+    report.shape = (struct shape){.kind = SHAPE_IDLE, .active = 10};
+    struct memory_per_conn each = weighed();
+    for (each.grown_count = 0; each.grown_count < MEMORY_GROWN; each.grown_count++)
+        each.grown[each.grown_count] = (struct memory_cache){"a_cache_of_a_long_name", 1234, 0};
+    each.kernel = 109412;
+    each.kernel_uncertainty = 1234;
+    cells[0].per_conn = each;
+    char *text = written(write_table);
+    const char *table = strstr(text, "conns  engine"), *marks = strstr(text, "* best of");
+    const char *memory = strstr(text, "bytes of one connection"),
+               *footer = strstr(text, "\nat 100");
+    cr_assert(table && marks && memory && footer);
+    cr_assert_leq(widest(table, marks), 80, "%s", text);
+    cr_assert_leq(widest(memory, footer), 80, "%s", text);
+    free(text);
 }
 
 Test(report, without_a_verdict_there_is_no_summary)

@@ -288,8 +288,7 @@ Test(shapes, idle_is_served_by_all_and_tells_what_a_connection_costs)
                 0);
     expect_all_verified();
     expect_out("echo, closed loop on 20 % of the connections, the others idle");
-    expect_out("user B/conn");
-    expect_out("kernel B/conn");
+    expect_out("bytes of one connection\nconns  engine ");
     expect_out("both ends of a connection together");
     cr_assert_eq(json_integer_value(at(at(document, "run"), "active_percent")), 20);
     json_array_foreach(at(document, "cells"), i, cell)
@@ -302,6 +301,8 @@ Test(shapes, idle_is_served_by_all_and_tells_what_a_connection_costs)
         expect_number_or_null(memory, "kernel_per_conn");
         expect_number_or_null(memory, "kernel_per_conn_uncertainty");
         expect_number_or_null(memory, "sockets_per_conn");
+        expect_number_or_null(memory, "io_uring_per_conn");
+        expect_number_or_null(memory, "files_per_conn");
     }
 }
 
