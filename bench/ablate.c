@@ -171,24 +171,40 @@ static int find_rows(struct ablation *ablation)
     return result;
 }
 
-/* Everything that can be refused before a server starts. */
-static int check_columns(struct ablation *ablation)
+/* Whether a column can be measured here, in parts if need be; else `text` says why not. */
+static bool fits(const struct ablation *ablation, const struct ablation_work *work, char *text,
+                 size_t bytes)
 {
-    char text[CLI_TEXT_BYTES];
     struct compare_options options = *ablation->options;
 
-    ablation->column_count = weir__ablate_work(ablation->options, ablation->work);
-    for (size_t i = 0; i < ablation->column_count; i++) {
-        options.shape = ablation->work[i].shape;
-        options.conns[0] = ablation->work[i].conns;
-        options.conns_count = 1;
-        if (weir__ablate_batch(&options, 1, text, sizeof text) == 0) {
-            complain("%s", text);
-            return EXIT_USAGE;
+    options.shape = work->shape;
+    options.conns[0] = work->conns;
+    options.conns_count = 1;
+    return weir__ablate_batch(&options, 1, text, bytes) > 0;
+}
+
+/* Everything that can be refused before a server starts. What the user named has to fit; of the
+ * usual columns, those that do not are left out. */
+static int check_columns(struct ablation *ablation)
+{
+    struct ablation_work *work = ablation->work;
+    size_t wanted = weir__ablate_work(ablation->options, work);
+    char text[CLI_TEXT_BYTES];
+
+    for (size_t i = 0; i < wanted; i++) {
+        bool usual = work[i].name != NULL;
+
+        if (fits(ablation, &work[i], text, sizeof text)) {
+            work[ablation->column_count++] = work[i];
+            continue;
         }
+        complain("%s%s%s", usual ? work[i].name : "", usual ? " is left out: " : "", text);
+        if (!usual)
+            return EXIT_USAGE;
     }
-    if (weir__report_files_open(&ablation->files, ablation->options->files, "weir-bench compare") <
-        0)
+    if (ablation->column_count == 0 ||
+        weir__report_files_open(&ablation->files, ablation->options->files, "weir-bench compare") <
+            0)
         return EXIT_USAGE;
     return EXIT_DONE;
 }
@@ -329,6 +345,10 @@ static int merge_column(struct ablation *ablation, size_t index, size_t first_ru
     column->report.noise_count = 0;
     column->report.notes = merged->notes;
     column->report.note_count = 0;
+    if (runs > 1)
+        merged->notes[column->report.note_count++] =
+            "this machine does not hold the connections of all rows at once: they were divided, "
+            "each part with a reference and an A/A copy of its own";
     for (size_t i = 0; i < runs; i++) {
         const struct ablation_run *run = &ablation->runs[first_run + i];
         struct report part = weir__compare_report(run->compare);
@@ -422,9 +442,10 @@ static int run_all(struct ablation *ablation)
 {
     int code = EXIT_DONE;
 
-    weir__progress_say(
-        &ablation->progress, "%s: %zu of its %zu features can be switched here, seed %" PRIu64,
-        ablation->base, ablation->measured_count, ablation->row_count, ablation->options->seed);
+    if (ablation->runs_here)
+        weir__progress_say(
+            &ablation->progress, "%s: %zu of its %zu features can be switched here, seed %" PRIu64,
+            ablation->base, ablation->measured_count, ablation->row_count, ablation->options->seed);
     for (size_t i = 0;
          i < ablation->column_count && code == EXIT_DONE && !weir__compare_interrupted; i++)
         code = run_column(ablation, i);

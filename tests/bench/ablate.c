@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "process.h"
@@ -131,6 +132,11 @@ Test(ablate, without_a_word_five_kinds_of_work_are_run)
 {
     static const char *const shapes[] = {"closed", "closed", "closed", "pipeline", "churn"};
 
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max < 4096)
+        cr_skip_test("1000 connections of three servers do not fit into %llu descriptors",
+                     (unsigned long long)limit.rlim_max);
     expect_exit(ablate("epoll", QUICK, "--json", json_path, NULL), 0);
     json_t *columns = at(load_json(), "columns");
 
@@ -201,6 +207,41 @@ Test(ablate, options_of_the_engine_stay_as_they_are)
     const char *spec = json_string_value(at(json_array_get(features, 0), "engine"));
 
     cr_assert_eq(strncmp(spec, "epoll:per=connection,features=", 30), 0, "%s", spec);
+}
+
+Test(ablate, rows_whose_connections_do_not_fit_at_once_are_measured_in_parts)
+{
+    /* 4 servers of 20 connections do not fit, 3 do: each feature is run by itself. */
+    process.nofile = 64 + 3 * 20 + 10;
+    expect_exit(ablate("epoll-et", QUICK, "--conns", "20", "--json", json_path, NULL), 0);
+    json_t *features = at(at(load_json(), "ablation"), "features");
+    json_t *column = json_array_get(at(document, "columns"), 0);
+    size_t switched = 0;
+
+    for (size_t i = 0; i < json_array_size(features); i++)
+        switched +=
+            strcmp(json_string_value(at(json_array_get(features, i), "state")), "measured") == 0;
+    cr_assert_eq(json_array_size(at(at(at(column, "run"), "noise"), "by_conns")), switched);
+    for (size_t i = 0; i < json_array_size(at(column, "cells")); i++) {
+        json_t *cell = json_array_get(at(column, "cells"), i);
+        cr_assert(json_is_true(at(cell, "verified")) || !json_is_null(at(cell, "skipped")));
+    }
+    expect_out("they were divided");
+}
+
+Test(ablate, a_usual_column_that_does_not_fit_is_left_out_and_said)
+{
+    process.nofile = 500;
+    expect_exit(ablate("epoll", QUICK, "--json", json_path, NULL), 0);
+    cr_assert_eq(json_array_size(at(load_json(), "columns")), 4);
+    expect_err("1000 conns is left out: ");
+}
+
+Test(ablate, connections_that_were_asked_for_and_do_not_fit_are_refused)
+{
+    process.nofile = 500;
+    expect_exit(ablate("epoll", QUICK, "--conns", "1000", NULL), 2);
+    expect_err("RLIMIT_NOFILE");
 }
 
 Test(ablate, an_interruption_still_tells_what_there_is)
