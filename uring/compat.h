@@ -23,6 +23,10 @@
 /* Linux 6.15: a server waiting for requests is idle, not waiting for a disk. */
 #define WEIR__ENTER_NO_IOWAIT (1u << 7)
 #define WEIR__FEAT_NO_IOWAIT  (1u << 17)
+/* Linux 6.12: a wait for many completions that settles for fewer after a while; how long stands in
+ * what liburing 2.3 calls the padding of struct io_uring_getevents_arg. */
+#define WEIR__FEAT_MIN_TIMEOUT (1u << 15)
+#define WEIR__MIN_WAIT_USEC    pad
 /* Linux 6.13: MSG_RING to a ring from a thread that has none. */
 #define WEIR__REGISTER_SEND_MSG_RING 31u
 

@@ -80,6 +80,7 @@ struct weir__uring {
     int broken;           /* -errno once the ring cannot go on */
     uint32_t held;        /* ops taken and not given back; helper threads' not counted */
     uint8_t generation;
+    uint32_t recent; /* completions that a wait has brought lately; see wait.c */
     uint64_t features;
     struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
 
@@ -176,6 +177,10 @@ void weir__uring_quiet_ended(struct weir__uring *uring, struct weir__op *op);
 int weir__uring_reap(struct weir__uring *uring);
 
 /* wait.c */
+enum { WEIR__URING_RECENT_ONE = 16, WEIR__URING_GATHER_MOST = 32 };
+/* How many completions the next wait is to gather, from those that waits have brought lately (in
+ * units of 1/RECENT_ONE) and the ops held. 1: it ends with the first. */
+unsigned weir__uring_gather(uint32_t recent, uint32_t held);
 int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns);
 /* Hands queued SQEs to the kernel, without waiting. */
 void weir__uring_flush(struct weir__uring *uring);

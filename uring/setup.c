@@ -30,6 +30,7 @@ const char *const weir__uring_feature_names[] = {
     [WEIR__URING_CQE_SKIP] = "cqe_skip",
     [WEIR__URING_QUIET_SENDS] = "quiet_sends",
     [WEIR__URING_ABS_TIMER] = "abs_timer",
+    [WEIR__URING_MIN_WAIT] = "min_wait",
     [WEIR__URING_NO_IOWAIT] = "no_iowait",
     [WEIR__URING_MSG_RING_SYNC] = "msg_ring_sync",
     [WEIR__URING_MSG_RING] = "msg_ring",
@@ -245,6 +246,9 @@ static void probe_enter(struct weir__uring *uring, uint64_t off)
         uring->enter_flags |= WEIR__ENTER_NO_IOWAIT;
         grant(uring, WEIR__URING_BIT(NO_IOWAIT), 1);
     }
+    if (!(off & WEIR__URING_BIT(MIN_WAIT)))
+        grant(uring, WEIR__URING_BIT(MIN_WAIT),
+              (uring->ring.features & WEIR__FEAT_MIN_TIMEOUT) != 0);
     if (!(off & WEIR__URING_BIT(ABS_TIMER)))
         grant(uring, WEIR__URING_BIT(ABS_TIMER), knows_abs_timer(uring));
     if (!(off & WEIR__URING_BIT(CQE_SKIP)))

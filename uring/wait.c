@@ -9,7 +9,39 @@
 
 #include <time.h>
 
-enum { NS_PER_S = 1000000000, BACK_OFF_NS = 1000000 };
+enum {
+    NS_PER_S = 1000000000,
+    BACK_OFF_NS = 1000000,
+    NEVER_S = 1 << 30,  /* 34 years: a deadline that does not come */
+    GATHER_EACH_US = 3, /* what a wait may last for each completion that it gathers */
+    GATHER_MARGIN = 4,  /* a quarter more than lately: so a batch grows while the load allows */
+    GATHER_OF_HELD = 4, /* of the ops held, as a part: the other peers keep the client busy */
+};
+
+/*
+ * Gathering. A server that wakes for each request pays for the waking; one that wakes for several
+ * pays once. So under load a wait asks for about as many completions as the last ones brought, and
+ * settles for what there is after some microseconds for each.
+ *
+ * It follows the load by itself. Where completions come further apart than a request costs plus
+ * GATHER_EACH_US, the batch shrinks from turn to turn until a wait ends with the first completion,
+ * as it always does for a few connections: their peers are waiting for us. Where they come closer,
+ * it grows, to GATHER_MOST or a quarter of the ops held, lest all peers wait for us and we for
+ * them. So no completion is held up for longer than 96 us, and only where the server is busy most
+ * of the time.
+ */
+unsigned weir__uring_gather(uint32_t recent, uint32_t held)
+{
+    uint32_t wanted =
+        (recent + recent / GATHER_MARGIN + WEIR__URING_RECENT_ONE / 4) / WEIR__URING_RECENT_ONE;
+    uint32_t most = held / GATHER_OF_HELD;
+
+    if (most > WEIR__URING_GATHER_MOST)
+        most = WEIR__URING_GATHER_MOST;
+    if (wanted > most)
+        wanted = most;
+    return wanted > 1 ? wanted : 1;
+}
 
 static uint64_t now_ns(void)
 {
@@ -37,6 +69,29 @@ static unsigned sqpoll_flags(struct weir__uring *uring)
     return flags & IORING_SQ_NEED_WAKEUP ? IORING_ENTER_SQ_WAKEUP : 0;
 }
 
+/* When a wait ends, if nothing comes; the flag that says what it is measured from. */
+static unsigned set_timeout(const struct weir__uring *uring, uint64_t deadline_ns,
+                            struct __kernel_timespec *timeout)
+{
+    unsigned flags = 0;
+    uint64_t ns = deadline_ns;
+    if (deadline_ns == WEIR__FOREVER) {
+        *timeout = (struct __kernel_timespec){.tv_sec = NEVER_S};
+        return 0;
+    }
+    if (weir__uring_has(uring, WEIR__URING_BIT(ABS_TIMER))) {
+        flags = WEIR__ENTER_ABS_TIMER;
+    } else {
+        uint64_t now = now_ns();
+        ns = deadline_ns > now ? deadline_ns - now : 0;
+    }
+    timeout->tv_sec = (int64_t)(ns / NS_PER_S);
+    timeout->tv_nsec = (int64_t)(ns % NS_PER_S);
+    return flags;
+}
+
+/* Trap: without a timeout beside it, the kernel ends a gathering wait with nothing, so that an idle
+ * server would spin: hence one that never comes. */
 static int enter(struct weir__uring *uring, unsigned to_submit, unsigned wait_for, unsigned flags,
                  uint64_t deadline_ns)
 {
@@ -44,20 +99,14 @@ static int enter(struct weir__uring *uring, unsigned to_submit, unsigned wait_fo
     struct io_uring_getevents_arg argument = {.ts = (uint64_t)(uintptr_t)&timeout};
     flags |= uring->enter_flags;
     uring->counters.syscalls++;
-    if (wait_for == 0 || deadline_ns == WEIR__FOREVER)
+    if (wait_for == 0 || (deadline_ns == WEIR__FOREVER && wait_for == 1))
         return io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for, flags, NULL,
                                _NSIG / 8);
-    uint64_t ns = deadline_ns;
-    if (weir__uring_has(uring, WEIR__URING_BIT(ABS_TIMER))) {
-        flags |= WEIR__ENTER_ABS_TIMER;
-    } else {
-        uint64_t now = now_ns();
-        ns = deadline_ns > now ? deadline_ns - now : 0;
-    }
-    timeout.tv_sec = (int64_t)(ns / NS_PER_S);
-    timeout.tv_nsec = (int64_t)(ns % NS_PER_S);
-    return io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for,
-                           flags | IORING_ENTER_EXT_ARG, (void *)&argument, sizeof argument);
+    if (wait_for > 1)
+        argument.WEIR__MIN_WAIT_USEC = wait_for * GATHER_EACH_US;
+    flags |= set_timeout(uring, deadline_ns, &timeout) | IORING_ENTER_EXT_ARG;
+    return io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for, flags, (void *)&argument,
+                           sizeof argument);
 }
 
 /* What an enter answered: 0 if the ring goes on, or -errno for good. */
@@ -103,6 +152,13 @@ static void back_off(struct weir__uring *uring, uint64_t deadline_ns)
           enter(uring, 0, 1, IORING_ENTER_GETEVENTS, deadline_ns < until ? deadline_ns : until));
 }
 
+static unsigned completions_to_wait_for(const struct weir__uring *uring)
+{
+    return weir__uring_has(uring, WEIR__URING_BIT(MIN_WAIT))
+               ? weir__uring_gather(uring->recent, uring->held)
+               : 1;
+}
+
 int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
@@ -126,13 +182,15 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
                         !uring->settling.head && !uring->pended.head;
         uring->hurry = 0;
         uring->counters.waits++;
-        int answer = enter(uring, to_submit, may_block ? 1 : 0, flags, deadline_ns);
+        int answer = enter(uring, to_submit, may_block ? completions_to_wait_for(uring) : 0, flags,
+                           deadline_ns);
         judge(uring, answer);
         if ((answer == -EAGAIN || answer == -ENOMEM) && visible == 0 && deadline_ns != 0)
             back_off(uring, deadline_ns);
     }
     /* Reap even from a broken ring: what came is true. */
     weir__uring_quiet_taken(uring);
+    uring->recent = (uring->recent + io_uring_cq_ready(&uring->ring) * WEIR__URING_RECENT_ONE) / 2;
     delivered += weir__uring_reap(uring);
     if (uring->settling.head && !overflowed(uring))
         delivered += weir__uring_quiet_settle(uring);

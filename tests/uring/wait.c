@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include "uring/internal.h"
+
 static struct fixture fixture;
 static int fds[2];
 
@@ -289,4 +291,118 @@ Test(wait, an_overflow_that_refuses_submissions_is_no_error)
     submit(send_op);
     cr_assert_eq(turn(&fixture), 0);
     cr_assert_eq(send_op->op.state, WEIR__OP_HELD);
+}
+
+/* ---- gathering ------------------------------------------------------------------------------- */
+
+static uint32_t lately(unsigned completions)
+{
+    return completions * WEIR__URING_RECENT_ONE;
+}
+
+Test(wait, a_few_connections_are_not_gathered_for)
+{
+    for (uint32_t held = 0; held < 8; held++)
+        cr_assert_eq(weir__uring_gather(lately(1000), held), 1, "%u held", held);
+    cr_assert_eq(weir__uring_gather(lately(1), 100000), 1, "one of many is active");
+    cr_assert_eq(weir__uring_gather(0, 100000), 1);
+}
+
+Test(wait, a_batch_grows_by_a_quarter_up_to_its_bounds)
+{
+    cr_assert_eq(weir__uring_gather(lately(2), 100000), 2);
+    cr_assert_eq(weir__uring_gather(lately(4), 100000), 5);
+    cr_assert_eq(weir__uring_gather(lately(16), 100000), 20);
+    cr_assert_eq(weir__uring_gather(lately(1000), 100000), WEIR__URING_GATHER_MOST);
+    cr_assert_eq(weir__uring_gather(lately(1000), 40), 10, "a quarter of those held");
+}
+
+enum { QUIET_POLLS = 4 * WEIR__URING_GATHER_MOST };
+static struct recorded *polls[QUIET_POLLS];
+
+/* An engine that has been busy, and now holds polls of a quiet socket: its next waits gather. */
+static void open_busy(void)
+{
+    enum { TURNS = 6, SENDS = WEIR__URING_GATHER_MOST };
+    struct recorded *send_op[SENDS];
+    open_tier(&(struct tier){0});
+    for (int i = 0; i < QUIET_POLLS; i++) {
+        polls[i] = record(&fixture, WEIR__OP_POLL, fds[0]);
+        polls[i]->op.len = POLLIN;
+        submit(polls[i]);
+    }
+    for (int i = 0; i < SENDS; i++) {
+        send_op[i] = record(&fixture, WEIR__OP_SEND, fds[0]);
+        send_op[i]->op.data = (void *)"x";
+        send_op[i]->op.len = 1;
+    }
+    for (int turns = 0; turns < TURNS; turns++) {
+        for (int i = 0; i < SENDS; i++)
+            submit(send_op[i]);
+        cr_assert_eq(turn_now(&fixture), SENDS);
+    }
+    for (int i = 0; i < SENDS; i++)
+        forget(send_op[i]);
+}
+
+static void close_busy(void)
+{
+    for (int i = 0; i < QUIET_POLLS; i++) {
+        if (!polls[i]->finals) {
+            cancel(polls[i]);
+            finish(polls[i]);
+        }
+        forget(polls[i]);
+    }
+    close_tier();
+}
+
+Test(wait, a_gathering_wait_settles_for_what_there_is, .timeout = 20)
+{
+    open_busy();
+    struct recorded *send_op = record(&fixture, WEIR__OP_SEND, fds[1]);
+    struct recorded *recv_op = record(&fixture, WEIR__OP_RECV, fds[1]);
+    submit(recv_op);
+    send_op->op.data = (void *)"y";
+    send_op->op.len = 1;
+    int got = fixture.engine->ops->wait(fixture.engine, WEIR__FOREVER);
+    cr_assert_geq(got, 1, "it was full of what was sent before");
+    submit(send_op);
+    while (!send_op->finals)
+        cr_assert_gt(fixture.engine->ops->wait(fixture.engine, WEIR__FOREVER), 0);
+    if (!recv_op->finals) {
+        cancel(recv_op);
+        finish(recv_op);
+    }
+    forget(send_op);
+    forget(recv_op);
+    close_busy();
+}
+
+Test(wait, a_gathering_wait_in_which_nothing_comes_lasts_to_its_deadline, .timeout = 20)
+{
+    open_busy();
+    for (int i = 0; i < 3; i++) {
+        uint64_t deadline_ns = clock_ns() + 5000000;
+        cr_assert_eq(fixture.engine->ops->wait(fixture.engine, deadline_ns), 0);
+        cr_assert_geq(clock_ns(), deadline_ns);
+    }
+    close_busy();
+}
+
+static void *write_after_a_while(void *fd)
+{
+    usleep(20000);
+    cr_assert_eq(write(*(int *)fd, "x", 1), 1);
+    return NULL;
+}
+
+Test(wait, a_gathering_wait_without_a_deadline_does_not_return_for_nothing, .timeout = 20)
+{
+    pthread_t thread;
+    open_busy();
+    cr_assert_eq(pthread_create(&thread, NULL, write_after_a_while, &fds[1]), 0);
+    cr_assert_gt(fixture.engine->ops->wait(fixture.engine, WEIR__FOREVER), 0);
+    pthread_join(thread, NULL);
+    close_busy();
 }
