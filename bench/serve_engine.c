@@ -169,9 +169,9 @@ static void print_loop_counters(FILE *out)
             ",\"rearms\":%" PRIu64 ",\"enobufs\":%" PRIu64 ",\"overflows\":%" PRIu64
             ",\"wakes\":%" PRIu64 ",\"starved\":%" PRIu64 ",\"accept_pauses\":%" PRIu64
             ",\"accept_drops\":%" PRIu64 ",\"send_errors\":%" PRIu64 ",\"bufs_free\":%" PRIu64
-            ",\"bufs\":%" PRIu64 ",\"timers\":%" PRIu64 ",\"calls\":%" PRIu64,
+            ",\"bufs\":%" PRIu64 ",\"timers\":%" PRIu64 ",\"calls\":%" PRIu64 ",\"rests\":%" PRIu64,
             s.rearms, s.enobufs, s.overflows, s.wakes, s.starved, s.accept_pauses, s.accept_drops,
-            s.send_errors, s.bufs_free, s.bufs, s.timers, s.calls);
+            s.send_errors, s.bufs_free, s.bufs, s.timers, s.calls, s.rests);
 }
 
 /* One JSON line. Runs on a deep stack: printf takes more than a coroutine has. */

@@ -81,6 +81,10 @@ struct weir__engine_ops {
      * descriptor or argument is a completion (res = -EBADF), never a return value. The proactor may
      * only queue it: the system call is wait(). */
     int (*submit)(struct weir__engine *engine, struct weir__op *op);
+    /* A hint: a HELD multishot RECV has been quiet for long, and may be held as one submitted with
+     * REST would be. It goes on, and nothing it receives is lost. 1: it is now; 0: not at present;
+     * -EOPNOTSUPP: this engine, as it was opened, holds all receives alike. */
+    int (*rest)(struct weir__engine *engine, struct weir__op *op);
     /* Asks for an early end of a HELD op. The op still completes, once, with -ECANCELED or its
      * real result; never from inside this call. A second cancel of the same op is allowed. */
     void (*cancel)(struct weir__engine *engine, struct weir__op *op);

@@ -262,6 +262,7 @@ static void set_limits(struct weir_loop *loop, const struct weir_loop_options *o
 static int loop_init(struct weir_loop *loop, const struct weir_loop_options *options, char *why,
                      size_t why_bytes)
 {
+    weir__rest_init(&loop->rest);
     int error = weir__buf_pool_init(&loop->bufs, or_default(options->bufs, 1024),
                                     or_default(options->buf_bytes, 16384));
     if (error) {
@@ -303,6 +304,7 @@ static void loop_deinit(struct weir_loop *loop)
     if (loop->engine)
         loop->ops->close(loop->engine);
     weir__listeners_free(loop);
+    weir__rest_deinit(&loop->rest);
     if (loop->runner)
         weir_coro_free(loop->runner->coro);
     weir__slab_deinit(&loop->conn_slab);
@@ -388,6 +390,7 @@ static void begin_stop(struct weir_loop *loop)
     if (loop->drain_ns < WEIR_FOREVER - now_ns)
         weir__timer_arm(&loop->wheel, &loop->stop_timer, now_ns + loop->drain_ns);
     weir__listeners_stop(loop);
+    weir__rest_end(loop);
     for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab); i++) {
         struct weir_conn *conn = weir__conn_at(loop, i);
         if (conn->flags & CONN_OPEN)
@@ -412,7 +415,7 @@ static int turn(struct weir_loop *loop)
         weir__bufs_feed(loop);
     if (loop->stopping && loop->owned && !loop->task_count)
         weir__conns_close_orphans(loop);
-    if (!loop->open_listeners && !loop->conn_count && !loop->task_count)
+    if (!loop->open_listeners && !loop->conn_count && !loop->task_count && weir__rest_end(loop))
         return 0;
 
     int res = loop->ops->wait(loop->engine, wait_deadline(loop));

@@ -9,7 +9,7 @@
  * conn.c   slots, closing, ids               recv.c      received buffers, arming, bursts
  * send.c   handed-over and waiting sends     listener.c  accept, back-off
  * post.c   messages from other threads       helpers.c   blocking calls
- * wait.c   poll, files, connect
+ * wait.c   poll, files, connect          rest.c      quiet connections wait more cheaply
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -97,6 +97,7 @@ enum weir__conn_flags {
     CONN_OWNED = 1 << 12,     /* made by weir_connect(): no handler */
     CONN_LINGERING = 1 << 13, /* closing, and counted in loop->lingering */
     CONN_ENDED = 1 << 14,     /* weir_conn_close() was called */
+    CONN_QUIET = 1 << 15,     /* no handler was run since rest.c came by */
 };
 
 /* A slot. An idle connection costs this and what its engine keeps beside it (nothing, or what
@@ -113,7 +114,8 @@ struct weir_conn {
     uint16_t tx_head;          /* handed over, not yet given to the engine */
     uint16_t tx_flight;        /* head of the chain the engine has */
     uint16_t rx_bufs, tx_bufs; /* how many; tx_bufs counts those in flight, too */
-    uint16_t budget;           /* buffers it may still receive this turn */
+    uint8_t budget;            /* buffers it may still receive this turn */
+    uint8_t rested;            /* not 0: at rest, since this round of rest.c or woken in it */
     uint32_t unsent;           /* bytes handed over and not yet with the kernel */
     uint32_t next_ready;       /* index + 1 of the next in loop->ready */
     uint32_t next_tx;
@@ -125,6 +127,15 @@ static_assert(sizeof(struct weir_conn) == 96, "this is the idle memory of a conn
 enum {
     WEIR__LINGER_LOOKS = 30, /* seconds a closed connection may take to send its last byte */
     WEIR__BURST_BUDGET = 16, /* buffers a connection may receive in a turn: none starves the rest */
+};
+
+/* The sweep that finds quiet connections; rest.c. */
+struct weir__rest {
+    struct weir__op timer; /* the poll; its descriptor is -1 until the first step */
+    uint32_t cursor;       /* the next slot */
+    uint64_t round_ns;     /* for all slots */
+    bool awake;            /* in this round some did not rest */
+    bool off;              /* the engine has no use for it */
 };
 
 /* A FIFO of connections, linked by index + 1 through one of their next_ fields. */
@@ -203,6 +214,12 @@ static inline bool weir__conn_unsent(const struct weir_conn *conn)
     return conn->tx_head || conn->tx_flight;
 }
 
+void weir__rest_init(struct weir__rest *rest);
+void weir__rest_deinit(struct weir__rest *rest);
+void weir__rest_begin(struct weir_loop *loop);
+/* Whether it has ended; else it will soon. */
+bool weir__rest_end(struct weir_loop *loop);
+
 void weir__listener_conn_gone(struct weir_listener *listener);
 void weir__listeners_resume(struct weir_loop *loop);
 /* The loop stops: no more peers are accepted. */
@@ -255,6 +272,7 @@ struct weir_loop {
     uint32_t conn_count, conns_max;
     uint32_t owned; /* connections of weir_connect(), not closed yet */
     struct weir__conn_queue ready, tx_conns;
+    struct weir__rest rest;
     struct weir__op_queue starved; /* receives of connections, none of them armed */
     uint32_t bufs_out;     /* with connections and handlers: neither free nor the engine's */
     uint32_t ready_budget; /* connections the runner may still take this turn; left where there was
@@ -301,6 +319,12 @@ static inline struct weir_task *weir__conn_waiters(const struct weir_conn *conn)
     const struct weir__slab *tasks = &conn->loop->task_slab;
 
     return conn->waiters ? weir__slab_at(tasks, conn->waiters - 1, tasks->object_bytes) : NULL;
+}
+
+/* Of the sweep: 1 .. 255. */
+static inline uint8_t weir__rest_round(const struct weir_loop *loop)
+{
+    return (uint8_t)(loop->now_ns / loop->rest.round_ns % UINT8_MAX + 1);
 }
 
 /* Buffers that receives may take and nobody holds: in the pool, or the engine's. */

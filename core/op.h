@@ -57,6 +57,8 @@ enum weir__op_flags {
                                end a wait(); it is told when wait() returns for another reason.
                                CLOSE: the next wait() at the latest performs it, and the engine may
                                call it done before that                                          */
+    WEIR__OP_REST = 8,      /* in, RECV without MULTISHOT: input is not expected soon, so memory
+                               while it waits counts, and not how fast it is then                */
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may

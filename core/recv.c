@@ -42,7 +42,7 @@ static void recv_unwait(struct weir_task *task, int why)
 {
     struct weir_conn *conn = task->object;
 
-    conn->flags &= (uint16_t)~CONN_RECEIVING;
+    conn->flags &= (uint16_t) ~(CONN_RECEIVING | CONN_QUIET);
     weir__task_wake(task, why);
 }
 
@@ -141,11 +141,30 @@ static void rx_done(struct weir__op *op)
         weir__conn_notify(conn);
 }
 
+/* How it is to wait: at rest as long as it wakes less than twice in a round of rest.c. */
+static uint8_t how_to_wait(struct weir_conn *conn)
+{
+    struct weir_loop *loop = conn->loop;
+
+    if (weir__unlikely(conn->rested)) {
+        uint8_t now = weir__rest_round(loop);
+        if (conn->rested != now) {
+            conn->rested = now;
+            return WEIR__OP_REST;
+        }
+        conn->rested = 0;
+    }
+    loop->rest.awake = true; /* also where the sweep is past its slot in this round */
+    if (loop->rest.timer.state == WEIR__OP_IDLE)
+        weir__rest_begin(loop);
+    return WEIR__OP_MULTISHOT;
+}
+
 static void arm(struct weir_conn *conn)
 {
     while (conn->rx.state == WEIR__OP_IDLE && wants_input(conn)) {
         conn->rx.kind = WEIR__OP_RECV;
-        conn->rx.flags = WEIR__OP_MULTISHOT;
+        conn->rx.flags = how_to_wait(conn);
         conn->rx.done = rx_done;
         if (weir__submit(conn->loop, &conn->rx) == WEIR__QUEUED)
             return;
@@ -324,7 +343,7 @@ static void run_handler(struct weir_conn *conn)
     conn->flags |= CONN_RUNNING;
     conn->budget = WEIR__BURST_BUDGET;
     listener->handler(conn, listener->argument);
-    conn->flags &= (uint16_t)~CONN_RUNNING;
+    conn->flags &= (uint16_t) ~(CONN_RUNNING | CONN_QUIET);
     if (conn->flags & CONN_FINISHED || !conn->loop->per_burst) {
         weir__conn_close(conn);
         return;

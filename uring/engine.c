@@ -108,6 +108,7 @@ const struct weir__engine_ops weir__engine_uring = {
     .open = engine_open,
     .close = engine_close,
     .submit = weir__uring_submit,
+    .rest = weir__uring_rest,
     .cancel = weir__uring_cancel,
     .wait = weir__uring_wait,
     .wake = weir__uring_wake,

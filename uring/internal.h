@@ -5,6 +5,7 @@
  *   submit.c  ops become SQEs, cancel                explain.c  why open() failed, and the cure
  *   reap.c    CQEs become results of ops             wake.c     messages from other threads
  *   wait.c    the one system call                    bufring.c  the provided-buffer ring
+ *   rest.c    receives that wait cheaply
  */
 #ifndef WEIR_URING_INTERNAL_H
 #define WEIR_URING_INTERNAL_H
@@ -40,7 +41,8 @@ enum { WEIR__URING_GENERATION_SHIFT = 56 };
 /* op->engine_bits while the op is held. */
 enum weir__uring_op_bits {
     WEIR__URING_GENERATION = 0x0f, /* low bits of the counter of submissions */
-    WEIR__URING_QUIET = 0x10,      /* in `quiet` or `settling` */
+    WEIR__URING_QUIET = 0x10,      /* of a send: in `quiet` or `settling` */
+    WEIR__URING_RESTING = 0x10,    /* of a receive: cancelled by us, to be armed again as a poll */
     WEIR__URING_IN_KERNEL = 0x20,  /* an SQE was filled and its final CQE has not come */
     WEIR__URING_POLLING = 0x40,    /* that SQE polls; the op's own follows */
     WEIR__URING_PENDED = 0x80,     /* in `pended`: wants an SQE, for itself or to be cancelled */
@@ -98,6 +100,9 @@ struct weir__uring {
     uint32_t buf_ring_turns;
     uint64_t buf_ring_enobufs; /* counters.enobufs when the target last changed */
     uint32_t buf_ring_filled;
+
+    unsigned rests_queued; /* cancels of rest() in the submission queue */
+    unsigned rests_most;   /* that an enter may take, less one; see rest.c */
 
     struct weir__uring_wake wake;
     struct weir__engine_counters counters;
@@ -172,6 +177,17 @@ void weir__uring_quiet_taken(struct weir__uring *uring);
 int weir__uring_quiet_settle(struct weir__uring *uring);
 /* A quiet send has something to say: it failed, or did not go whole. It is an ordinary one now. */
 void weir__uring_quiet_ended(struct weir__uring *uring, struct weir__op *op);
+
+/* A cancel that nobody hears of. */
+void weir__uring_fill_cancel(struct weir__uring *uring, struct weir__op *op,
+                             struct io_uring_sqe *sqe);
+
+/* rest.c */
+int weir__uring_rest(struct weir__engine *engine, struct weir__op *op);
+/* An enter took what rest() had queued, in so much time. */
+void weir__uring_rests_taken(struct weir__uring *uring, uint64_t ns);
+/* The receive's last completion has come: 1 if it was for us, and the poll follows. */
+int weir__uring_rest_taken(struct weir__uring *uring, struct weir__op *op, int32_t res);
 
 /* reap.c: takes what the completion queue shows; returns completions delivered. */
 int weir__uring_reap(struct weir__uring *uring);

@@ -103,8 +103,12 @@ static int finish_op(struct weir__uring *uring, struct weir__op *op, int32_t res
     int more = (flags & IORING_CQE_F_MORE) != 0;
     if (!more)
         op->engine_bits &= (uint8_t)~WEIR__URING_IN_KERNEL;
-    if (op->engine_bits & WEIR__URING_QUIET)
-        weir__uring_quiet_ended(uring, op);
+    if (weir__unlikely(op->engine_bits & WEIR__URING_QUIET)) {
+        if (op->kind != WEIR__OP_RECV)
+            weir__uring_quiet_ended(uring, op);
+        else if (!more && weir__uring_rest_taken(uring, op, res))
+            return 0;
+    }
     if (op->engine_bits & WEIR__URING_POLLING)
         return finish_polling(uring, op, res);
     switch ((enum weir__op_kind)op->kind) {

@@ -270,7 +270,8 @@ static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_u
         fill[op->kind](uring, op, sqe);
 }
 
-static void fill_cancel(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+void weir__uring_fill_cancel(struct weir__uring *uring, struct weir__op *op,
+                             struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_ASYNC_CANCEL;
     sqe->fd = -1;
@@ -334,7 +335,8 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
         op->offset = 0; /* bytes sent */
     if (op->kind == WEIR__OP_RECV) {
         op->buf = NULL;
-        if (!uring->buf_ring)
+        if (!uring->buf_ring ||
+            (op->flags & WEIR__OP_REST && weir__uring_has(uring, WEIR__URING_BIT(REST))))
             op->engine_bits = WEIR__URING_POLLING;
     }
     fill_sqe(uring, op, sqe);
@@ -371,13 +373,14 @@ void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
     }
     if (op->engine_bits & WEIR__URING_PENDED)
         return; /* not in the kernel: the next wait() completes it */
-    if (op->engine_bits & WEIR__URING_QUIET) {
-        uring->hurry = 1; /* done or failed by the next enter, which must not wait for others */
+    if (op->engine_bits & (WEIR__URING_QUIET | WEIR__URING_RESTING)) {
+        /* Done, failed or cancelled by the next enter, which must not wait for others. */
+        uring->hurry = 1;
         return;
     }
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
     if (sqe)
-        fill_cancel(uring, op, sqe);
+        weir__uring_fill_cancel(uring, op, sqe);
     else
         pend(uring, op);
 }
@@ -407,7 +410,7 @@ int weir__uring_drain_pended(struct weir__uring *uring)
             break;
         weir__uring_unpend(uring, op);
         if (op->state == WEIR__OP_CANCELLING)
-            fill_cancel(uring, op, sqe);
+            weir__uring_fill_cancel(uring, op, sqe);
         else
             fill_sqe(uring, op, sqe);
     }

@@ -32,6 +32,7 @@ enum weir__uring_feature {
     WEIR__URING_NO_IOWAIT,        /* waiting is not accounted as I/O wait                   6.15 */
     WEIR__URING_MSG_RING_SYNC,    /* wake() by a message sent without a ring                6.13 */
     WEIR__URING_MSG_RING,         /* wake() by a message from a small ring of its own       5.18 */
+    WEIR__URING_REST,             /* quiet receives wait as polls, which take less memory        */
     WEIR__URING_SQPOLL,           /* a kernel thread submits; off unless asked for               */
     WEIR__URING_FEATURES
 };
@@ -54,6 +55,7 @@ struct weir__uring_counters {
     uint64_t early_flushes; /* the submission queue was full before wait() */
     uint64_t pended;        /* ops or cancels that waited for room in it */
     uint64_t short_memory;  /* enters refused with EAGAIN or ENOMEM, tried again */
+    uint64_t rests;         /* held receives that were turned into polls */
 };
 void weir__uring_counters(const struct weir__engine *engine, struct weir__uring_counters *counters);
 

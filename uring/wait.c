@@ -182,8 +182,11 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
                         !uring->settling.head && !uring->pended.head;
         uring->hurry = 0;
         uring->counters.waits++;
+        uint64_t began_ns = weir__unlikely(uring->rests_queued) ? now_ns() : 0;
         int answer = enter(uring, to_submit, may_block ? completions_to_wait_for(uring) : 0, flags,
                            deadline_ns);
+        if (weir__unlikely(began_ns))
+            weir__uring_rests_taken(uring, now_ns() - began_ns);
         judge(uring, answer);
         if ((answer == -EAGAIN || answer == -ENOMEM) && visible == 0 && deadline_ns != 0)
             back_off(uring, deadline_ns);

@@ -122,6 +122,7 @@ struct weir_loop_stats {
     uint64_t bufs_free, bufs; /* the pool */
     uint64_t timers;          /* armed now */
     uint64_t calls;           /* blocking calls made on helper threads */
+    uint64_t rests;           /* quiet connections that went over to a cheaper way to wait */
 };
 void weir_loop_stats(const struct weir_loop *loop, struct weir_loop_stats *stats);
 /* The stack pool's own counters: weir_coro_pool_stats(weir_loop_coros(loop), …). */
