@@ -89,6 +89,7 @@ static int open_target(struct group *group, struct contender *contender)
     if (result == -EPIPE)
         return result;
     if (result == 0 && weighs) {
+        weir__memory_settle(options->shape.settle_s);
         weir__memory_read(target.server_pids, target.pid_count, group->conns, &after);
         contender->per_conn = weir__memory_per_conn(&before, &after, group->conns);
     }

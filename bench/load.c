@@ -124,6 +124,7 @@ static int open_target(struct load *load)
     if (rc == 0)
         rc = weir__driver_open(load->driver, target, &load->target_id);
     if (rc == 0 && weighs) {
+        weir__memory_settle(target->shape.settle_s);
         weir__memory_read(target->server_pids, target->pid_count, target->conns, &after);
         load->per_conn = weir__memory_per_conn(&before, &after, target->conns);
     }

@@ -123,7 +123,7 @@ double weir__memory_sockets_at(const char *proc)
     return bytes;
 }
 
-static void wait_s(double seconds)
+void weir__memory_settle(double seconds)
 {
     struct timespec pause = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
     nanosleep(&pause, NULL);
@@ -149,10 +149,10 @@ void weir__memory_read(const pid_t *pids, unsigned count, unsigned conns,
     if (first.cache_count > 0) {
         held_back = 0;
     } else if (held_back > TOLERATED * CONN_BYTES * conns) {
-        wait_s(GATHERED_S);
+        weir__memory_settle(GATHERED_S);
         held_back = 0;
     }
-    wait_s(LOOK_ON_S);
+    weir__memory_settle(LOOK_ON_S);
     reading->slab = weir__memory_slab_at("/proc", reading);
     reading->slab_drift = fabs(reading->slab - first.slab) + held_back;
     for (unsigned i = 0; i < reading->cache_count; i++) {

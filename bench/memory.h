@@ -55,6 +55,9 @@ struct memory_per_conn {
 void weir__memory_read(const pid_t *pids, unsigned count, unsigned conns,
                        struct memory_reading *reading);
 
+/* Nothing is done meanwhile. */
+void weir__memory_settle(double seconds);
+
 /* The single figures, with another directory for /proc, which tests make up. */
 double weir__memory_user_at(const char *proc, const pid_t *pids, unsigned count);
 double weir__memory_slab_at(const char *proc, struct memory_reading *reading);

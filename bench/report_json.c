@@ -113,7 +113,7 @@ static json_t *notes_array(const struct report *report)
 static json_t *run_object(const struct report *report)
 {
     return json_pack(
-        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}",
+        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}",
         "workload", report->workload, "shape", weir__shape_words(report->shape.kind)->name, "size",
         (int)report->size, "rounds", (int)report->rounds, "slice_s", real_or_null(report->slice_s),
         "reference", string_or_null(report->reference), "noise", noise_all_object(report), "seed",
@@ -122,7 +122,7 @@ static json_t *run_object(const struct report *report)
         "server_cpus", string_or_null(report->server_cpus), "driver_cpus",
         string_or_null(report->driver_cpus), "congestion_control",
         string_or_null(report->congestion), "interrupted", report->interrupted, "notes",
-        notes_array(report));
+        notes_array(report), "settle_s", known_or_null(report->shape.settle_s));
 }
 
 json_t *weir__json_names(const char *names)

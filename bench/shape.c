@@ -52,8 +52,10 @@ void weir__shape_fill(struct shape *shape)
         shape->requests = number(given.requests, SHAPE_REQUESTS_DEFAULT);
     if (given.kind == SHAPE_PIPELINE)
         shape->depth = number(given.depth, SHAPE_DEPTH_DEFAULT);
-    if (given.kind == SHAPE_IDLE)
+    if (given.kind == SHAPE_IDLE) {
         shape->active = number(given.active, SHAPE_ACTIVE_DEFAULT);
+        shape->settle_s = given.settle_s;
+    }
     if (given.kind == SHAPE_STREAM)
         shape->direction = given.direction > 0 ? given.direction : SHAPE_IN;
 }

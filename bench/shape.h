@@ -37,8 +37,9 @@ struct shape {
     uint32_t requests;              /* burst: of each client */
     uint32_t depth;                 /* pipeline: requests in flight on each connection */
     enum shape_direction direction; /* stream */
-    uint32_t active; /* idle: percent of the connections that are asked; 0 elsewhere: all */
-    bool given;      /* somebody chose it */
+    uint32_t settle_s; /* idle: seconds that connections are left alone before they are weighed */
+    uint32_t active;   /* idle: percent of the connections that are asked; 0 elsewhere: all */
+    bool given;        /* somebody chose it */
 };
 
 /* What people read about a shape. */

@@ -12,6 +12,7 @@ enum {
     KEY_DEPTH,
     KEY_DIRECTION,
     KEY_ACTIVE,
+    KEY_SETTLE,
 };
 
 static const struct argp_option options[] = {
@@ -40,6 +41,11 @@ static const struct argp_option options[] = {
      .key = KEY_ACTIVE,
      .arg = "PERCENT",
      .doc = "idle: share of the connections that are asked, 1 to 100. Default: 10"},
+    {.name = "settle",
+     .key = KEY_SETTLE,
+     .arg = "SECONDS",
+     .doc = "idle: how long the connections are left alone before their memory is read, 1 to 600: "
+            "those of uring rest after 4 to 8. Default: not at all"},
     {0},
 };
 
@@ -93,6 +99,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_ACTIVE:
         shape->active = (uint32_t)weir__cli_count(state, "active", arg, false, 1, 100);
         return 0;
+    case KEY_SETTLE:
+        shape->settle_s = (uint32_t)weir__cli_count(state, "settle", arg, false, 1, 600);
+        return 0;
     case ARGP_KEY_END:
         if (shape->depth > 0)
             refuse_unless(state, shape, SHAPE_PIPELINE, "depth");
@@ -100,6 +109,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
             refuse_unless(state, shape, SHAPE_STREAM, "direction");
         if (shape->active > 0)
             refuse_unless(state, shape, SHAPE_IDLE, "active");
+        if (shape->settle_s > 0)
+            refuse_unless(state, shape, SHAPE_IDLE, "settle");
         weir__shape_fill(shape);
         return 0;
     default:

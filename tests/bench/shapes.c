@@ -283,14 +283,15 @@ Test(shapes, idle_is_served_by_all_and_tells_what_a_connection_costs)
     json_t *cell;
     size_t i;
 
-    expect_exit(run("compare", ALL, "--shape", "idle", "--active", "20", "--conns", "50", QUICK,
-                    "--json", json_path, NULL),
+    expect_exit(run("compare", ALL, "--shape", "idle", "--active", "20", "--settle", "1", "--conns",
+                    "50", QUICK, "--json", json_path, NULL),
                 0);
     expect_all_verified();
     expect_out("echo, closed loop on 20 % of the connections, the others idle");
     expect_out("bytes of one connection\nconns  engine ");
     expect_out("both ends of a connection together");
     cr_assert_eq(json_integer_value(at(at(document, "run"), "active_percent")), 20);
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "settle_s")), 1);
     json_array_foreach(at(document, "cells"), i, cell)
     {
         if (json_is_string(at(cell, "skipped")))
@@ -365,6 +366,8 @@ Test(shapes, options_of_another_shape_are_told)
         {"--direction", "up", "unknown direction 'up'; valid: in, out"},
         {"--workload", "sink", "the workload sink is for --shape stream"},
         {"--active", "5", "--active is for --shape idle, not closed"},
+        {"--settle", "5", "--settle is for --shape idle, not closed"},
+        {"--settle", "0", "--settle 0: want a whole number from 1 to 600"},
         {"--active", "101", "--active 101: want a whole number from 1 to 100"},
         {"--depth", "0", "--depth 0: want a whole number from 1 to 4096"},
         {"--shape", "pipe",
