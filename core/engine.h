@@ -24,6 +24,7 @@
 struct weir__engine {
     const struct weir__engine_ops *ops;
     struct weir__engine_env *env;
+    uint32_t recv_most; /* receives that find a buffer in one wait(); 0: as many as the pool has */
 };
 
 /* What core lends an engine; outlives it. */

@@ -264,7 +264,7 @@ static int loop_init(struct weir_loop *loop, const struct weir_loop_options *opt
 {
     weir__rest_init(&loop->rest);
     int error = weir__buf_pool_init(&loop->bufs, or_default(options->bufs, 1024),
-                                    or_default(options->buf_bytes, 16384));
+                                    or_default(options->buf_bytes, 64 * 1024));
     if (error) {
         snprintf(why, why_bytes, "lent buffers: %s; bufs is 1 to 32767, buf_bytes 64 to 64 Mi",
                  strerror(-error));

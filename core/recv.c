@@ -180,12 +180,17 @@ static void arm_and_tell(struct weir_conn *conn)
         weir__conn_notify(conn);
 }
 
-/* Re-arms connections that found no buffer, as many as there are buffers that nobody holds. Those
- * that come back do not tell it: the kernel says ENOBUFS also where no bytes wait, and such a
- * receive, armed again, takes none, so that the others would wait for ever beside a full pool. */
+/* Re-arms connections that found no buffer, as many as there are buffers that nobody holds, and no
+ * more than the engine has for one turn. Those that come back do not tell it: the kernel says
+ * ENOBUFS also where no bytes wait, and such a receive, armed again, takes none, so that the others
+ * would wait for ever beside a full pool. */
 void weir__conns_feed(struct weir_loop *loop)
 {
-    for (uint32_t spare = weir__bufs_to_receive(loop); spare > 0 && loop->starved.head; spare--) {
+    uint32_t spare = weir__bufs_to_receive(loop), most = loop->engine->recv_most;
+
+    if (most && spare > most)
+        spare = most;
+    for (; spare > 0 && loop->starved.head; spare--) {
         struct weir_conn *conn =
             weir__container(weir__op_queue_pop(&loop->starved), struct weir_conn, rx);
         conn->flags &= (uint16_t)~CONN_STARVED;

@@ -116,8 +116,10 @@ static void tx_done(struct weir__op *op)
  * whoever lacks the buffers it holds. */
 static bool someone_waits(const struct weir_conn *conn)
 {
-    return conn->flags & (CONN_CLOSING | CONN_DRAINING) || conn->loop->starved.head ||
-           conn->loop->buf_waiters;
+    const struct weir_loop *loop = conn->loop;
+
+    return conn->flags & (CONN_CLOSING | CONN_DRAINING) || loop->buf_waiters ||
+           (loop->starved.head && weir__bufs_to_receive(loop) == 0);
 }
 
 static void flush(struct weir_conn *conn)

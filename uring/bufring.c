@@ -13,12 +13,18 @@ enum { GROUP = 0, KERNEL_MAX_ENTRIES = 32768 };
 
 /*
  * How many buffers the ring is kept filled with. The kernel takes them in turn, so every one of
- * them comes into use, and each costs cache: 64 in place of 256 made a request 3 to 8 % cheaper at
- * 200 and 1000 connections, while 32, too few for a turn, made it up to 30 % dearer, for a receive
- * that finds none ends and must be armed again. So: few, doubled where that happened, and halved
- * again after many turns that needed less than half.
+ * them comes into use, and each costs cache: as much of it as a receive fills. Too few cost as
+ * well, for a receive that finds none ends and must be armed again. So the ring follows what a turn
+ * takes: at once where that grows, and down by half after many turns that needed less; and where
+ * receives are large, it has no more buffers than what they fill together stays in the cache.
  */
-enum { FILL_LEAST = 64, FILL_WINDOW_TURNS = 4096 };
+enum {
+    FILL_LEAST = 4,
+    FILL_UNTRIED = 64,
+    FILL_WINDOW_TURNS = 4096,
+    FILL_BYTES = 256 * 1024,
+    SIZE_WINDOW_BUFS = 64, /* over which the mean size of a receive is taken */
+};
 
 static uint32_t power_of_two(uint32_t least)
 {
@@ -52,29 +58,49 @@ int weir__uring_bufs_open(struct weir__uring *uring, uint32_t target, int fixed)
     uring->buf_ring_most = target;
     uring->buf_ring_least = fixed || target < FILL_LEAST ? target : FILL_LEAST;
     uring->buf_ring_target = uring->buf_ring_least;
+    uring->base.recv_most = uring->buf_ring_target;
+    uring->buf_ring_cap = target < FILL_UNTRIED || fixed ? target : FILL_UNTRIED;
     uring->buf_ring_filled = 0;
     io_uring_buf_ring_init(uring->buf_ring);
     return 0;
 }
 
+/* What the ring may hold for the receives there were of late to stay in the cache. */
+static void follow_size(struct weir__uring *uring, uint32_t taken)
+{
+    uring->buf_ring_taken += taken;
+    if (uring->buf_ring_taken < SIZE_WINDOW_BUFS)
+        return;
+    uint64_t fit = (uint64_t)uring->buf_ring_taken * FILL_BYTES / (uring->buf_ring_received + 1);
+    uint32_t cap = fit < uring->buf_ring_most ? (uint32_t)fit : uring->buf_ring_most;
+    uring->buf_ring_cap = cap > uring->buf_ring_least ? cap : uring->buf_ring_least;
+    uring->buf_ring_taken = 0;
+    uring->buf_ring_received = 0;
+}
+
 static void follow_load(struct weir__uring *uring)
 {
-    uint32_t filled = uring->buf_ring_filled; /* may exceed a target that was just halved */
-    uint32_t used = filled < uring->buf_ring_target ? uring->buf_ring_target - filled : 0;
-    if (used > uring->buf_ring_peak)
-        uring->buf_ring_peak = used;
-    if (uring->counters.enobufs != uring->buf_ring_enobufs) {
-        uring->buf_ring_enobufs = uring->counters.enobufs;
-        uint32_t twice = 2 * uring->buf_ring_target;
-        uring->buf_ring_target = twice < uring->buf_ring_most ? twice : uring->buf_ring_most;
-    } else if (++uring->buf_ring_turns < FILL_WINDOW_TURNS) {
-        return;
-    } else if (uring->buf_ring_peak < uring->buf_ring_target / 2 &&
-               uring->buf_ring_target / 2 >= uring->buf_ring_least) {
-        uring->buf_ring_target /= 2;
+    uint32_t filled = uring->buf_ring_filled; /* may exceed a target that was just lowered */
+    uint32_t target = uring->buf_ring_target;
+    uint32_t taken = filled < target ? target - filled : 0;
+    uint32_t wanted = taken + (uint32_t)(uring->counters.enobufs - uring->buf_ring_enobufs);
+    uring->buf_ring_enobufs = uring->counters.enobufs;
+    if (wanted > uring->buf_ring_peak)
+        uring->buf_ring_peak = wanted;
+    follow_size(uring, taken);
+    bool window_ends = ++uring->buf_ring_turns >= FILL_WINDOW_TURNS;
+    while (wanted > target - target / 4 && target < uring->buf_ring_cap)
+        target *= 2;
+    if (window_ends && uring->buf_ring_peak < target * 3 / 8 && target / 2 >= uring->buf_ring_least)
+        target /= 2;
+    if (target > uring->buf_ring_cap)
+        target = uring->buf_ring_cap;
+    if (window_ends || target > uring->buf_ring_target) {
+        uring->buf_ring_turns = 0;
+        uring->buf_ring_peak = 0;
     }
-    uring->buf_ring_turns = 0;
-    uring->buf_ring_peak = 0;
+    uring->buf_ring_target = target;
+    uring->base.recv_most = target;
 }
 
 void weir__uring_bufs_refill(struct weir__uring *uring)

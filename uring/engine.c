@@ -42,7 +42,7 @@ int weir__uring_open_tuned(struct weir__engine **engine, struct weir__engine_env
     struct weir__uring *uring = calloc(1, sizeof *uring);
     if (!uring)
         return out_of_memory(why, why_bytes);
-    uring->base = (struct weir__engine){&weir__engine_uring, env};
+    uring->base = (struct weir__engine){.ops = &weir__engine_uring, .env = env};
     uring->ring.ring_fd = -1;
     uring->wake.eventfd = uring->wake.sender_ring.ring_fd = -1;
     weir__uring_ops_init(&uring->pended);

@@ -96,9 +96,12 @@ struct weir__uring {
     uint32_t buf_ring_entries; /* a power of two */
     uint32_t buf_ring_target;  /* how many are kept there now, from least to most */
     uint32_t buf_ring_least, buf_ring_most;
-    uint32_t buf_ring_peak; /* most used in a turn, of the last buf_ring_turns */
+    uint32_t buf_ring_cap;  /* no more for the present, as receives are large */
+    uint32_t buf_ring_peak; /* most wanted in a turn, of the last buf_ring_turns */
     uint32_t buf_ring_turns;
-    uint64_t buf_ring_enobufs; /* counters.enobufs when the target last changed */
+    uint32_t buf_ring_taken; /* of late: buffers, and the bytes received into them */
+    uint64_t buf_ring_received;
+    uint64_t buf_ring_enobufs; /* counters.enobufs a turn ago */
     uint32_t buf_ring_filled;
 
     unsigned rests_queued; /* cancels of rest() in the submission queue */

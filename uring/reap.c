@@ -55,6 +55,7 @@ static int finish_recv_from_ring(struct weir__uring *uring, struct weir__op *op,
     if (flags & IORING_CQE_F_BUFFER) {
         struct weir__buf *buf = weir__uring_buf_taken(uring, flags);
         if (res > 0) {
+            uring->buf_ring_received += (uint32_t)res;
             buf->len = (uint32_t)res;
             op->buf = buf;
         } else {

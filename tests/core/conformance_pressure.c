@@ -46,6 +46,24 @@ CONFORMANCE(a_client_that_does_not_read_is_waited_for_and_loses_nothing)
     conf_stop(&server);
 }
 
+CONFORMANCE(large_messages_on_many_connections_all_come_back)
+{
+    enum { PEERS = 24, BYTES = 1 << 20 };
+    struct conf_server server = {.listen.handler = conf_echo};
+    struct peer_pump pumps[PEERS];
+    conf_start(&server);
+    for (size_t i = 0; i < PEERS; i++) {
+        pumps[i] = (struct peer_pump){.fd = peer_connect(&server), .bytes = BYTES, .seed = i};
+        peer_pump_start(&pumps[i]);
+    }
+    for (size_t i = 0; i < PEERS; i++) {
+        peer_recv_pattern(pumps[i].fd, BYTES, i, 0);
+        peer_pump_join(&pumps[i]);
+        peer_close(pumps[i].fd);
+    }
+    conf_stop(&server);
+}
+
 CONFORMANCE(clients_that_do_not_read_leave_when_they_reset)
 {
     struct conf_server server = {

@@ -171,3 +171,71 @@ Test(bufring, the_buffer_index_wraps_many_times, .timeout = 20)
     close(fds[0]);
     fixture_close(&fixture);
 }
+
+/* The buffers that the kernel may take: nobody else has any in these tests. */
+static uint32_t in_ring(void)
+{
+    return fixture.pool.count - fixture.pool.free_count;
+}
+
+enum { MANY = 40, FEW = 8 };
+
+/* A message of `bytes` on each of many connections, all of them there before a turn begins. */
+static void receive_from_many(uint32_t bytes, size_t rounds)
+{
+    static const uint8_t message[65536];
+    struct recorded *recvs[MANY];
+    int fds[MANY][2];
+    for (int i = 0; i < MANY; i++) {
+        pair(fds[i]);
+        recvs[i] = record(&fixture, WEIR__OP_RECV, fds[i][0]);
+        recvs[i]->rearm = true;
+        submit(recvs[i]);
+    }
+    turn_now(&fixture);
+    for (size_t round = 1; round <= rounds; round++) {
+        for (int i = 0; i < MANY; i++)
+            cr_assert_eq(write(fds[i][1], message, bytes), (ssize_t)bytes);
+        for (int i = 0; i < MANY; i++)
+            RUN_UNTIL(&fixture, recvs[i]->bytes_count == round * bytes);
+    }
+    turn_now(&fixture); /* the ring is filled when a turn begins */
+    for (int i = 0; i < MANY; i++) {
+        cancel(recvs[i]);
+        cr_assert_eq(finish(recvs[i]), -ECANCELED);
+        forget(recvs[i]);
+        close(fds[i][0]);
+        close(fds[i][1]);
+    }
+}
+
+static void open_with_large_bufs(void)
+{
+    fixture_open(&fixture, (struct fixture_options){.bufs = 256, .buf_bytes = 65536});
+    turn_now(&fixture);
+}
+
+Test(bufring, a_quiet_ring_holds_few_buffers, .timeout = 20)
+{
+    open_with_large_bufs();
+    cr_assert_gt(in_ring(), 0);
+    cr_assert_leq(in_ring(), FEW);
+    fixture_close(&fixture);
+}
+
+Test(bufring, a_ring_holds_what_a_turn_of_small_receives_takes, .timeout = 20)
+{
+    open_with_large_bufs();
+    receive_from_many(100, 8);
+    cr_assert_geq(in_ring(), MANY);
+    fixture_close(&fixture);
+}
+
+Test(bufring, a_ring_for_large_receives_holds_few_buffers_and_serves_all, .timeout = 20)
+{
+    open_with_large_bufs();
+    receive_from_many(65536, 8);
+    cr_assert_gt(in_ring(), 0);
+    cr_assert_leq(in_ring(), FEW);
+    fixture_close(&fixture);
+}

@@ -50,7 +50,7 @@ struct weir_loop_options {
     uint32_t conns_max;   /* connections at which accepting pauses (what is accepted by then may
                              go beyond); 0: what RLIMIT_NOFILE allows */
     uint32_t bufs;        /* lent buffers in the pool, at most 32767; 0: 1024 */
-    uint32_t buf_bytes;   /* size of each; 0: 16384 */
+    uint32_t buf_bytes;   /* size of each; 0: 65536 */
     uint32_t ring_bufs;   /* provided-buffer ring entries, a power of two; 0: engine's default */
     uint32_t unsent_max;  /* bytes handed over and unsent at which a sender waits; 0: 262144 */
     uint32_t helpers_max; /* threads for blocking calls, started on demand; 0: 4 */
