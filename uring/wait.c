@@ -13,9 +13,10 @@ enum {
     NS_PER_S = 1000000000,
     BACK_OFF_NS = 1000000,
     NEVER_S = 1 << 30,  /* 34 years: a deadline that does not come */
-    GATHER_EACH_US = 3, /* what a wait may last for each completion that it gathers */
+    GATHER_EACH_US = 4, /* what a wait may last for each completion that it gathers */
     GATHER_MARGIN = 4,  /* a quarter more than lately: so a batch grows while the load allows */
-    GATHER_OF_HELD = 4, /* of the ops held, as a part: the other peers keep the client busy */
+    GATHER_FREE = 4,    /* of the ops held, those that never are waited for together */
+    GATHER_PART = 3,    /* and of the others: two thirds keep the other side busy meanwhile */
 };
 
 /*
@@ -26,15 +27,15 @@ enum {
  * It follows the load by itself. Where completions come further apart than a request costs plus
  * GATHER_EACH_US, the batch shrinks from turn to turn until a wait ends with the first completion,
  * as it always does for a few connections: their peers are waiting for us. Where they come closer,
- * it grows, to GATHER_MOST or a quarter of the ops held, lest all peers wait for us and we for
- * them. So no completion is held up for longer than 96 us, and only where the server is busy most
+ * it grows, to GATHER_MOST or a third of the ops held, lest all peers wait for us and we for
+ * them. So no completion is held up for longer than 128 us, and only where the server is busy most
  * of the time.
  */
 unsigned weir__uring_gather(uint32_t recent, uint32_t held)
 {
     uint32_t wanted =
         (recent + recent / GATHER_MARGIN + WEIR__URING_RECENT_ONE / 4) / WEIR__URING_RECENT_ONE;
-    uint32_t most = held / GATHER_OF_HELD;
+    uint32_t most = held > GATHER_FREE ? (held - GATHER_FREE) / GATHER_PART : 0;
 
     if (most > WEIR__URING_GATHER_MOST)
         most = WEIR__URING_GATHER_MOST;

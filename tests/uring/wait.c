@@ -314,7 +314,7 @@ Test(wait, a_batch_grows_by_a_quarter_up_to_its_bounds)
     cr_assert_eq(weir__uring_gather(lately(4), 100000), 5);
     cr_assert_eq(weir__uring_gather(lately(16), 100000), 20);
     cr_assert_eq(weir__uring_gather(lately(1000), 100000), WEIR__URING_GATHER_MOST);
-    cr_assert_eq(weir__uring_gather(lately(1000), 40), 10, "a quarter of those held");
+    cr_assert_eq(weir__uring_gather(lately(1000), 40), 12, "a third of those held");
 }
 
 enum { QUIET_POLLS = 4 * WEIR__URING_GATHER_MOST };
