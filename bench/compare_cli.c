@@ -313,16 +313,44 @@ static void check_ablation(struct argp_state *state, struct reading *reading)
                error);
 }
 
+static bool is_among(const struct engine_list *list, const struct engine_entry *entry)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->items[i].entry == entry)
+            return true;
+    }
+    return false;
+}
+
+/* `engines`, and behind them the commands that it does not name. */
+static void parse_engines(struct argp_state *state, struct reading *reading, const char *engines)
+{
+    struct engine_list *list = &reading->options->engines;
+    char error[CLI_TEXT_BYTES * 2];
+
+    if (weir__engine_list_parse(list, engines, &reading->catalog, error, sizeof error) < 0)
+        argp_error(state, "--engines: %s", error);
+    for (size_t i = 0; i < reading->catalog.count; i++) {
+        const struct engine_entry *entry = &reading->catalog.entries[i];
+        char *longer;
+
+        if (entry->command == NULL || is_among(list, entry))
+            continue;
+        if (asprintf(&longer, "%s,%s", engines, entry->name) < 0)
+            argp_failure(state, EXIT_FAILED, 0, "out of memory");
+        weir__engine_list_deinit(list);
+        parse_engines(state, reading, longer);
+        free(longer);
+        return;
+    }
+}
+
 static void check_engines(struct argp_state *state, struct reading *reading)
 {
     struct compare_options *options = reading->options;
     char error[CLI_TEXT_BYTES * 2];
 
-    const char *engines = reading->engines != NULL ? reading->engines : ENGINES_DEFAULT;
-
-    if (weir__engine_list_parse(&options->engines, engines, &reading->catalog, error,
-                                sizeof error) < 0)
-        argp_error(state, "--engines: %s", error);
+    parse_engines(state, reading, reading->engines != NULL ? reading->engines : ENGINES_DEFAULT);
     if (options->reference == NULL ||
         weir__engine_list_find(&options->engines, options->reference) >= 0)
         return;

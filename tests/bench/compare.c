@@ -362,6 +362,18 @@ Test(compare, a_model_that_cannot_run_is_a_row_that_says_why)
     json_decref(document);
 }
 
+Test(compare, a_server_command_that_engines_does_not_name_is_a_row_as_well)
+{
+    expect_exit(compare("--engines", "a", GOOD("a"), GOOD("b"), GOOD("c"), QUICK, "--json",
+                        json_path, NULL),
+                0);
+    json_t *document = load_json();
+
+    cr_assert_not_null(cell_of(document, "b"));
+    cr_assert_not_null(cell_of(document, "c"));
+    json_decref(document);
+}
+
 Test(compare, nothing_that_could_run_is_exit_3)
 {
     expect_exit(compare("--engines", "small", "--server-command", "small=" FAKE_SERVER " refuse",
