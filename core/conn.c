@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 enum { LINGER_NS = 1000000000 /* how often lingering connections are looked at */ };
 
@@ -75,7 +74,7 @@ static void put_slot(struct weir_conn *conn)
 
 void weir__conn_discard(struct weir_conn *conn)
 {
-    close(conn->rx.fd);
+    conn->loop->ops->drop_fd(conn->loop->engine, conn->rx.fd);
     put_slot(conn);
 }
 
@@ -103,20 +102,19 @@ static void close_done(struct weir__op *op)
     conn_free(weir__container(op, struct weir_conn, rx));
 }
 
-/* With SO_LINGER of 0, close(2) resets: what is unsent is dropped and no TIME_WAIT is left. */
-static void ask_for_reset(int fd)
+void weir__reset_at_close(int fd)
 {
     struct linger reset = {.l_onoff = 1};
 
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
+enum { QUIET_RESET = WEIR__OP_QUIET | WEIR__OP_RESET };
+
 static void close_descriptor(struct weir_conn *conn)
 {
-    if (conn->flags & CONN_ABORT)
-        ask_for_reset(conn->rx.fd);
     conn->rx = (struct weir__op){.kind = WEIR__OP_CLOSE,
-                                 .flags = WEIR__OP_QUIET,
+                                 .flags = conn->flags & CONN_ABORT ? QUIET_RESET : WEIR__OP_QUIET,
                                  .fd = conn->rx.fd,
                                  .owner = conn->rx.owner,
                                  .owner_index = conn->rx.owner_index,
@@ -234,7 +232,7 @@ void weir__conns_abandon(struct weir_loop *loop)
         tell_closed(conn);
         /* One whose close the engine had begun may be someone else's descriptor by now. */
         if (conn->rx.kind != WEIR__OP_CLOSE)
-            close(conn->rx.fd);
+            loop->ops->drop_fd(loop->engine, conn->rx.fd);
     }
 }
 
@@ -279,7 +277,7 @@ void *weir_conn_state(struct weir_conn *conn)
 
 int weir_conn_fd(const struct weir_conn *conn)
 {
-    return conn->rx.fd;
+    return conn->loop->ops->process_fd(conn->loop->engine, conn->rx.fd);
 }
 
 struct weir_loop *weir_conn_loop(const struct weir_conn *conn)

@@ -93,6 +93,12 @@ struct weir__engine_ops {
      * ns; 0: do not block; WEIR__FOREVER), then reaps: ONE system call where the kernel allows.
      * Returns completions delivered, or -errno when the engine is broken for good. EINTR is 0. */
     int (*wait)(struct weir__engine *engine, uint64_t deadline_ns);
+    /* The process's own descriptor for one that ACCEPT gave (any other is its own); it stays the
+     * engine's and lasts until CLOSE. Or -errno (-EMFILE, -EBUSY: try again after the next wait).
+     */
+    int (*process_fd)(struct weir__engine *engine, int32_t fd);
+    /* Closes what ACCEPT gave and no op will ever be submitted for; also when wait() has failed. */
+    void (*drop_fd)(struct weir__engine *engine, int32_t fd);
     /* Any thread: makes a current or the next wait() return. Async-signal-safe. 0 or -errno. */
     int (*wake)(struct weir__engine *engine);
 

@@ -37,7 +37,7 @@ static bool take_peer(struct weir_listener *listener, int fd)
     struct weir_loop *loop = listener->loop;
 
     if (loop->stopping) {
-        close(fd);
+        loop->ops->drop_fd(loop->engine, fd);
         return true;
     }
     struct weir_conn *conn = weir__conn_new(loop, listener, fd);
@@ -48,7 +48,7 @@ static bool take_peer(struct weir_listener *listener, int fd)
     if (conn)
         weir__conn_discard(conn);
     else
-        close(fd);
+        loop->ops->drop_fd(loop->engine, fd);
     loop->stats.accept_drops++;
     return false;
 }

@@ -24,7 +24,7 @@ struct weir__op;
 /* What an op asks for, with the fields it reads (fd always, unless said otherwise). */
 enum weir__op_kind {
     WEIR__OP_NONE,
-    WEIR__OP_ACCEPT,    /* multishot; res = descriptor, made CLOEXEC and fit for this engine     */
+    WEIR__OP_ACCEPT,    /* multishot; res = descriptor, see fd, made CLOEXEC                    */
     WEIR__OP_CONNECT,   /* data = struct sockaddr, len = its length; res = 0                     */
     WEIR__OP_RECV,      /* multishot; res = bytes in op->buf, lent to the owner; 0 at EOF         */
     WEIR__OP_SEND,      /* data, len; completes when all is sent; res = len or -errno            */
@@ -59,6 +59,7 @@ enum weir__op_flags {
                                call it done before that                                          */
     WEIR__OP_REST = 8,      /* in, RECV without MULTISHOT: input is not expected soon, so memory
                                while it waits counts, and not how fast it is then                */
+    WEIR__OP_RESET = 16,    /* in, CLOSE: what is unsent is dropped, and the peer gets a reset    */
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may
@@ -70,7 +71,8 @@ struct weir__op {
     uint8_t state;       /* enum weir__op_state */
     uint8_t flags;       /* enum weir__op_flags */
     uint8_t engine_bits; /* the engine's own, while held */
-    int32_t fd;
+    int32_t fd; /* of the process; or as ACCEPT gave it, which may mean something to this engine
+                   alone: see process_fd() and drop_fd() of core/engine.h */
     int32_t res;
     union {
         uint32_t len;
@@ -81,7 +83,7 @@ struct weir__op {
         struct weir__buf *buf; /* RECV: out. SEND_BUFS: in */
     };
     union {
-        uint64_t offset;                 /* READ, WRITE; reactors: bytes of a SEND already sent */
+        uint64_t offset; /* READ, WRITE; for SEND and ACCEPT the engine's own, while held */
         int32_t (*call)(void *argument); /* CALL */
         void *owner; /* RECV, CLOSE: no engine touches it, which spares every slot a word */
     };
@@ -116,5 +118,9 @@ static inline void weir__op_complete(struct weir__op *op, int32_t res, int more)
 /* Performs a READ, WRITE, FSYNC or CALL op and blocks meanwhile: for helper threads. Returns what
  * becomes the op's res; touches no field of the op. In core/helpers.c. */
 int32_t weir__op_perform(const struct weir__op *op);
+
+/* From now on close(2) resets: what is unsent is dropped and no TIME_WAIT is left. For engines, at
+ * a CLOSE that asks for it. In core/conn.c. */
+void weir__reset_at_close(int fd);
 
 #endif

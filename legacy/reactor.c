@@ -208,6 +208,8 @@ static int submit_close(struct weir__reactor *reactor, struct weir__op *op)
         assert(!watch->ops);
         reactor->poller->forget(reactor, op->fd, watch);
     }
+    if (op->flags & WEIR__OP_RESET)
+        weir__reset_at_close(op->fd);
     reactor->counters.syscalls++;
     /* Linux has given the descriptor up also where close() says EINTR. */
     return done(op, close(op->fd) < 0 && errno != EINTR ? -errno : 0);
@@ -350,6 +352,21 @@ void weir__reactor_fail(struct weir__reactor *reactor, int fd, struct weir__watc
         reactor->counters.completions++;
         weir__op_complete(ops[i], error, 0);
     }
+}
+
+/* --- descriptors --------------------------------------------------------------------------------
+ */
+
+int weir__reactor_process_fd(struct weir__engine *engine, int32_t fd)
+{
+    (void)engine;
+    return fd;
+}
+
+void weir__reactor_drop_fd(struct weir__engine *engine, int32_t fd)
+{
+    (void)engine;
+    close(fd);
 }
 
 /* --- cancel, wait, wake ---------------------------------------------------------------------- */

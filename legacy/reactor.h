@@ -51,6 +51,8 @@ extern const struct weir__engine_ops weir__engine_select;   /* select.c */
 
 int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op);
 void weir__reactor_cancel(struct weir__engine *engine, struct weir__op *op);
+int weir__reactor_process_fd(struct weir__engine *engine, int32_t fd);
+void weir__reactor_drop_fd(struct weir__engine *engine, int32_t fd);
 int weir__reactor_wait(struct weir__engine *engine, uint64_t deadline_ns);
 int weir__reactor_wake(struct weir__engine *engine);
 void weir__reactor_close(struct weir__engine *engine);

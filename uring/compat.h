@@ -35,4 +35,9 @@
 #define WEIR__OP_SEND_ZC_OPCODE    47u /* Linux 6.0: multishot recv */
 #define WEIR__OP_SENDMSG_ZC_OPCODE 48u /* Linux 6.1 */
 
+/* Linux 6.8: a descriptor of the process for one of the ring's table. */
+#define WEIR__OP_FIXED_FD_INSTALL_OPCODE 54u
+/* Linux 6.7: setsockopt(2) as a request (IORING_OP_URING_CMD). */
+#define WEIR__SOCKET_SETSOCKOPT 3u
+
 #endif

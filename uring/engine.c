@@ -15,6 +15,7 @@ static void release(struct weir__uring *uring)
         weir__uring_bufs_close(uring);
         io_uring_queue_exit(&uring->ring);
     }
+    weir__uring_direct_close(uring);
     free(uring->messages);
     free(uring);
 }
@@ -110,6 +111,8 @@ const struct weir__engine_ops weir__engine_uring = {
     .submit = weir__uring_submit,
     .rest = weir__uring_rest,
     .cancel = weir__uring_cancel,
+    .process_fd = weir__uring_process_fd,
+    .drop_fd = weir__uring_drop_fd,
     .wait = weir__uring_wait,
     .wake = weir__uring_wake,
     .features = engine_features,

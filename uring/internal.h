@@ -5,7 +5,7 @@
  *   submit.c  ops become SQEs, cancel                explain.c  why open() failed, and the cure
  *   reap.c    CQEs become results of ops             wake.c     messages from other threads
  *   wait.c    the one system call                    bufring.c  the provided-buffer ring
- *   rest.c    receives that wait cheaply
+ *   rest.c    receives that wait cheaply             direct.c   descriptors of the ring's own
  */
 #ifndef WEIR_URING_INTERNAL_H
 #define WEIR_URING_INTERNAL_H
@@ -32,6 +32,7 @@ enum weir__uring_tag {
     WEIR__URING_TAG_NOBODY, /* of a cancel, a quiet close, a probe: nobody waits for it */
     WEIR__URING_TAG_WAKE,
     WEIR__URING_TAG_EVENTFD, /* the armed read of the fallback for wake() */
+    WEIR__URING_TAG_INSTALL, /* a descriptor that process_fd() asked for and did not get to see */
     WEIR__URING_TAG_MASK = 7
 };
 enum { WEIR__URING_GENERATION_SHIFT = 56 };
@@ -49,6 +50,18 @@ enum weir__uring_op_bits {
 };
 
 enum { WEIR__URING_IOVECS = 16 };
+
+/* What core knows as descriptor WEIR__URING_DIRECT_FD + n is slot n of the ring's table; no process
+ * can have so many of its own. */
+enum { WEIR__URING_DIRECT_FD = 1 << 30 };
+static inline int weir__uring_is_direct(int32_t fd)
+{
+    return fd >= WEIR__URING_DIRECT_FD;
+}
+static inline uint32_t weir__uring_slot(int32_t fd)
+{
+    return (uint32_t)(fd - WEIR__URING_DIRECT_FD);
+}
 
 /* One beside each SQE. The kernel is done with it once it has taken the SQE (SUBMIT_STABLE), which
  * is when the SQE's own slot is free again. */
@@ -90,6 +103,11 @@ struct weir__uring {
     struct weir__uring_ops quiet;    /* quiet sends in the submission queue */
     struct weir__uring_ops settling; /* taken by the kernel: done, unless a completion says other */
     struct weir__op **settling_at;   /* where the next such complaint is looked for */
+
+    uint32_t direct_slots; /* in the ring's table of descriptors */
+    int *process_fds;      /* by slot, one more than the descriptor that process_fd() made, or 0;
+                              NULL until the first of them */
+    uint64_t installs;     /* requests for those */
 
     struct io_uring_buf_ring *buf_ring;
     size_t buf_ring_bytes;
@@ -217,6 +235,14 @@ static inline struct weir__buf *weir__uring_buf_taken(struct weir__uring *uring,
     uring->buf_ring_filled--;
     return &pool->bufs[index];
 }
+
+/* direct.c */
+int weir__uring_direct_open(struct weir__uring *uring, const struct weir__engine_options *options);
+void weir__uring_direct_close(struct weir__uring *uring);
+int weir__uring_process_fd(struct weir__engine *engine, int32_t fd);
+void weir__uring_drop_fd(struct weir__engine *engine, int32_t fd);
+/* What comes before the request that closes: 0, or -EBUSY. */
+int weir__uring_before_close(struct weir__uring *uring, const struct weir__op *op);
 
 /* wake.c */
 int weir__uring_wake_open(struct weir__uring *uring, uint64_t features_off);

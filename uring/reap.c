@@ -8,6 +8,7 @@
 #include "uring/internal.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 /* Ops lie in connection slots, so a turn over a thousand connections misses the cache a thousand
  * times unless the slots of the next completions are on their way. */
@@ -80,6 +81,21 @@ static int finish_recv_own(struct weir__uring *uring, struct weir__op *op, int32
     return res == -EAGAIN ? wait_for_readiness(uring, op) : complete(uring, op, res, 0);
 }
 
+static int finish_accept(struct weir__uring *uring, struct weir__op *op, int32_t res, int more)
+{
+    if (res == -EAGAIN && !more)
+        return wait_for_readiness(uring, op);
+    if (op->offset && res >= 0)
+        return complete(uring, op, WEIR__URING_DIRECT_FD + res, more);
+    if (op->offset && res == -ENFILE && !more && op->state == WEIR__OP_HELD) {
+        op->offset = 0; /* the ring's table is full, or the machine's: the process's own, then */
+        uring->counters.rearms++;
+        weir__uring_resubmit(uring, op);
+        return 0;
+    }
+    return complete(uring, op, res, more);
+}
+
 /* The poll that came before an op has answered: now the op itself. */
 static int finish_polling(struct weir__uring *uring, struct weir__op *op, int32_t res)
 {
@@ -121,6 +137,7 @@ static int finish_op(struct weir__uring *uring, struct weir__op *op, int32_t res
     case WEIR__OP_SEND_BUFS:
         return finish_sent(uring, op, res, weir__uring_chain_bytes(op->buf));
     case WEIR__OP_ACCEPT:
+        return finish_accept(uring, op, res, more);
     case WEIR__OP_READ:
     case WEIR__OP_WRITE:
         if (res == -EAGAIN && !more)
@@ -147,6 +164,9 @@ static int finish(struct weir__uring *uring, uint64_t token, int32_t res, uint32
         if ((op->engine_bits & WEIR__URING_IN_KERNEL) && weir__uring_token(op) == token)
             return finish_op(uring, op, res, flags);
         drop_stray(uring, flags);
+    } else if (tag == WEIR__URING_TAG_INSTALL) {
+        if (res >= 0)
+            close(res);
     } else if (tag != WEIR__URING_TAG_NOBODY) {
         weir__uring_wake_reaped(uring, tag);
     }

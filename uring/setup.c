@@ -27,6 +27,7 @@ const char *const weir__uring_feature_names[] = {
     [WEIR__URING_MULTISHOT_ACCEPT] = "multishot_accept",
     [WEIR__URING_MULTISHOT_RECV] = "multishot_recv",
     [WEIR__URING_BUFFER_RING] = "buffer_ring",
+    [WEIR__URING_DIRECT] = "direct_descriptors",
     [WEIR__URING_CQE_SKIP] = "cqe_skip",
     [WEIR__URING_QUIET_SENDS] = "quiet_sends",
     [WEIR__URING_ABS_TIMER] = "abs_timer",
@@ -299,6 +300,18 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
                   knows(uring, IORING_OP_RECV, IORING_RECV_MULTISHOT, IOSQE_BUFFER_SELECT));
 }
 
+/* A descriptor of the process is made for one where a kernel thread submits, too, but not at once.
+ */
+static void probe_direct(struct weir__uring *uring, const struct io_uring_probe *probe,
+                         const struct weir__engine_options *options)
+{
+    if (!(options->features_off & WEIR__URING_BIT(DIRECT)))
+        grant(uring, WEIR__URING_BIT(DIRECT),
+              !weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)) &&
+                  io_uring_opcode_supported(probe, WEIR__OP_FIXED_FD_INSTALL_OPCODE) &&
+                  weir__uring_direct_open(uring, options) == 0);
+}
+
 static const char *cause_of_refusal(uint64_t missing, const struct weir__engine_options *options)
 {
     uint64_t feature = least_bit(missing);
@@ -306,7 +319,8 @@ static const char *cause_of_refusal(uint64_t missing, const struct weir__engine_
         return "both forced on and forced off";
     if (feature == WEIR__URING_BIT(NO_SQARRAY) && WEIR__SETUP_NO_SQARRAY == 0)
         return "Weir was built with a liburing older than 2.5";
-    if (feature & (WEIR__URING_BIT(DEFER_TASKRUN) | WEIR__URING_BIT(COOP_TASKRUN)) &&
+    if (feature & (WEIR__URING_BIT(DEFER_TASKRUN) | WEIR__URING_BIT(COOP_TASKRUN) |
+                   WEIR__URING_BIT(DIRECT)) &&
         options->features_on & WEIR__URING_BIT(SQPOLL))
         return "does not go with sqpoll";
     return "this kernel does not grant it with the other features asked for";
@@ -334,6 +348,7 @@ int weir__uring_setup(struct weir__uring *uring, const struct weir__engine_optio
         return error;
     probe_enter(uring, options->features_off);
     probe_requests(uring, probe, options);
+    probe_direct(uring, probe, options);
     error = weir__uring_wake_open(uring, options->features_off);
     if (error < 0) {
         snprintf(why, why_bytes, "io_uring: eventfd: %s; raise the limit on open files (ulimit -n)",

@@ -35,7 +35,10 @@ void weir__uring_ops_remove(struct weir__uring_ops *ops, struct weir__op *op)
 static void fill_accept(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_ACCEPT;
-    sqe->accept_flags = SOCK_CLOEXEC;
+    if (op->offset)
+        sqe->file_index = IORING_FILE_INDEX_ALLOC; /* not inherited anyway, and CLOEXEC is EINVAL */
+    else
+        sqe->accept_flags = SOCK_CLOEXEC;
     if (op->flags & WEIR__OP_MULTISHOT && weir__uring_has(uring, WEIR__URING_BIT(MULTISHOT_ACCEPT)))
         sqe->ioprio = IORING_ACCEPT_MULTISHOT;
 }
@@ -59,7 +62,7 @@ static void fill_recv(struct weir__uring *uring, struct weir__op *op, struct io_
         sqe->msg_flags = MSG_DONTWAIT;
         return;
     }
-    sqe->flags = IOSQE_BUFFER_SELECT;
+    sqe->flags |= IOSQE_BUFFER_SELECT;
     if (op->flags & WEIR__OP_MULTISHOT && weir__uring_has(uring, WEIR__URING_BIT(MULTISHOT_RECV)))
         sqe->ioprio = IORING_RECV_MULTISHOT;
 }
@@ -150,6 +153,11 @@ static void fill_fsync(struct weir__uring *uring, struct weir__op *op, struct io
 static void fill_close(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_CLOSE;
+    if (weir__uring_is_direct(op->fd)) {
+        sqe->fd = 0;
+        sqe->flags = 0; /* IOSQE_FIXED_FILE is for what uses it, and EBADF here */
+        sqe->file_index = weir__uring_slot(op->fd) + 1;
+    }
 }
 
 static void fill_shutdown(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
@@ -263,6 +271,10 @@ static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_u
     op->engine_bits =
         (op->engine_bits & WEIR__URING_POLLING) | WEIR__URING_IN_KERNEL | uring->generation;
     sqe->fd = op->fd;
+    if (weir__uring_is_direct(op->fd)) {
+        sqe->fd = (int32_t)weir__uring_slot(op->fd);
+        sqe->flags = IOSQE_FIXED_FILE;
+    }
     sqe->user_data = weir__uring_token(op);
     if (op->engine_bits & WEIR__URING_POLLING)
         fill_poll_events(sqe, events_of(op));
@@ -308,9 +320,9 @@ static int can_close_unheard(const struct weir__uring *uring, const struct weir_
 static int close_unheard(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->fd = op->fd;
+    fill_close(uring, op, sqe);
     sqe->user_data = WEIR__URING_TAG_NOBODY;
     sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
-    fill_close(uring, op, sqe);
     op->res = 0;
     return WEIR__DONE;
 }
@@ -323,6 +335,8 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
     if (op->kind == WEIR__OP_CALL)
         return engine->env->call_submit(engine->env, op);
     assert(op->kind < WEIR__OP_KINDS && fill[op->kind]);
+    if (op->kind == WEIR__OP_CLOSE && weir__uring_before_close(uring, op) < 0)
+        return -EBUSY;
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
     if (!sqe)
         return -EBUSY;
@@ -333,6 +347,8 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
     op->engine_bits = 0;
     if (op->kind == WEIR__OP_SEND || op->kind == WEIR__OP_SEND_BUFS)
         op->offset = 0; /* bytes sent */
+    if (op->kind == WEIR__OP_ACCEPT)
+        op->offset = weir__uring_has(uring, WEIR__URING_BIT(DIRECT));
     if (op->kind == WEIR__OP_RECV) {
         op->buf = NULL;
         if (!uring->buf_ring ||

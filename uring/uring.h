@@ -25,6 +25,7 @@ enum weir__uring_feature {
     WEIR__URING_MULTISHOT_ACCEPT, /*                                                        5.19 */
     WEIR__URING_MULTISHOT_RECV,   /* needs buffer_ring                                      6.0  */
     WEIR__URING_BUFFER_RING,      /*                                                        5.19 */
+    WEIR__URING_DIRECT,           /* accepted descriptors live in the ring's own table      6.8  */
     WEIR__URING_CQE_SKIP,         /* cancels that worked say nothing                        5.17 */
     WEIR__URING_QUIET_SENDS,      /* a send gone whole at once says nothing; not 5.19, 6.0  5.17 */
     WEIR__URING_ABS_TIMER,        /* deadlines go to the kernel as they are                 6.12 */

@@ -18,6 +18,7 @@ const struct tier tiers[] = {
     {"one-shot recv", OFF(MULTISHOT_RECV), 0},
     {"recv into a pool buffer", OFF(BUFFER_RING), 0},
     {"one-shot accept", OFF(MULTISHOT_ACCEPT), 0},
+    {"descriptors of the process", OFF(DIRECT), 0},
     {"wake through a ring", OFF(MSG_RING_SYNC), 0},
     {"wake through an eventfd", NO_MESSAGES, 0},
     {"kernel submission thread", 0, OFF(SQPOLL)},

@@ -34,13 +34,15 @@ EVERY_TIER(accept_gives_a_descriptor_for_each_connection)
         clients[i] = connect_to(port);
     RUN_UNTIL(&fixture, accept_op->count == 5);
     for (int i = 0; i < 5; i++) {
-        int accepted = accept_op->results[i];
+        const struct weir__engine_ops *ops = fixture.engine->ops;
+        int accepted = ops->process_fd(fixture.engine, accept_op->results[i]);
         cr_assert(accepted >= 0);
         cr_assert(fcntl(accepted, F_GETFD) & FD_CLOEXEC);
         cr_assert_eq(write(accepted, "x", 1), 1);
         char byte;
         cr_assert_eq(read(clients[i], &byte, 1), 1, "not in order");
-        close(accepted);
+        ops->drop_fd(fixture.engine, accept_op->results[i]);
+        cr_assert_eq(read(clients[i], &byte, 1), 0, "not closed");
         close(clients[i]);
     }
     cancel(accept_op);

@@ -272,7 +272,9 @@ int weir_conn_shutdown(struct weir_conn *conn);
 
 /* state_bytes of the listener, zeroed at accept, aligned for any type; NULL if that was 0. */
 void *weir_conn_state(struct weir_conn *conn);
-/* The descriptor, to look at (getpeername, TCP_INFO): never to read, write or close. */
+/* The descriptor, to look at (getpeername, TCP_INFO): never to read, write or close. Where accepted
+ * connections have none (the feature direct_descriptors) one is made at the first call, for as long
+ * as the connection lasts, or that fails: -EMFILE; -EBUSY, try again in a later turn. */
 int weir_conn_fd(const struct weir_conn *conn);
 struct weir_loop *weir_conn_loop(const struct weir_conn *conn);
 /* A number that no other connection of this loop has had, and never 0: slot and generation. */
