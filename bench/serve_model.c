@@ -167,8 +167,7 @@ static bool serves(const struct weir_model *model, const char *workload)
 
         if (strcmp(model->workloads[i], workload) == 0)
             return true;
-        snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? " and " : "",
-                 model->workloads[i]);
+        snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", model->workloads[i]);
     }
     if (model->workloads == NULL)
         return true;

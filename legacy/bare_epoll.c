@@ -1,8 +1,9 @@
 /*
- * bare-epoll: the least code that serves echo (or sink) on level-triggered epoll, correctly. It is
- * the line that other models are measured against, so it must be hard to make cheaper: two calls a
- * request (recv, send), one buffer for all, no memory at all for an idle connection. Only a peer
- * that does not read gets some, for what could not be sent; meanwhile it is not read from.
+ * bare-epoll: the least code that serves echo (or sink, or source) on level-triggered epoll,
+ * correctly. It is the line that other models are measured against, so it must be hard to make
+ * cheaper: two calls a request (recv, send), one buffer for all, no memory at all for an idle
+ * connection. Only a peer that does not read gets some, for what could not be sent; meanwhile it is
+ * not read from. What the source sends is its own memory, and never copied here.
  *
  * An event says what it is for: descriptor * 2 + 1 of a connection that is read from, or the
  * address of a `struct unsent`. Called through weir_models alone; shares nothing with the reactor.
@@ -31,8 +32,10 @@ enum { ID_BITS = 8 * sizeof(unsigned long) };
 struct unsent {
     struct unsent *next, **link; /* all of them, to free at the end */
     int fd;
-    uint32_t from, to;
-    uint8_t data[];
+    const uint8_t *data; /* own[], or the source's */
+    size_t from, to;
+    size_t asked_from, asked_to; /* in own[]: requests to the source that come after it */
+    uint8_t own[];
 };
 
 struct bare {
@@ -47,8 +50,8 @@ struct bare {
     uint64_t listen_at_ns; /* when not listening: try again then */
     unsigned long *open;   /* a bit for each connection, to close them at the end */
     uint32_t open_words;
-    const struct weir_workload *sink;             /* NULL: echo */
-    uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of the sink, by descriptor */
+    const struct weir_workload *sink, *source;    /* one at most; else echo */
+    uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of it, by descriptor */
     uint8_t answers[BUFFER_BYTES + WEIR_WORKLOAD_OUT_BYTES];
     uint8_t buffer[BUFFER_BYTES];
     struct epoll_event events[EVENTS];
@@ -85,7 +88,7 @@ static int note_open(struct bare *bare, int fd)
             return -ENOMEM;
         memset(grown + bare->open_words, 0, sizeof *grown * (words - bare->open_words));
         bare->open = grown;
-        if (bare->sink) {
+        if (bare->sink || bare->source) {
             void *states = realloc(bare->states, sizeof *bare->states * words * ID_BITS);
             if (!states)
                 return -ENOMEM;
@@ -96,6 +99,8 @@ static int note_open(struct bare *bare, int fd)
     bare->open[at] |= 1ul << fd % ID_BITS;
     if (bare->sink)
         bare->sink->init(bare->states[fd], NULL);
+    if (bare->source)
+        bare->source->init(bare->states[fd], NULL);
     return 0;
 }
 
@@ -130,40 +135,103 @@ static void end_unsent(struct bare *bare, struct unsent *unsent, int error)
     free_unsent(unsent);
 }
 
-/* Keeps what the socket did not take, and waits for room instead of input. */
-static void keep_unsent(struct bare *bare, int fd, const uint8_t *data, uint32_t bytes)
+/* Keeps what the socket did not take, and waits for room instead of input. `own` is copied. */
+static struct unsent *keep_unsent(struct bare *bare, int fd, const uint8_t *own, size_t bytes)
 {
     struct unsent *unsent = malloc(sizeof *unsent + bytes);
     if (!unsent) {
         end_conn(bare, fd, ENOMEM);
-        return;
+        return NULL;
     }
-    *unsent = (struct unsent){.next = bare->unsent, .link = &bare->unsent, .fd = fd, .to = bytes};
+    *unsent = (struct unsent){.next = bare->unsent, .link = &bare->unsent, .fd = fd};
     if (unsent->next)
         unsent->next->link = &unsent->next;
     bare->unsent = unsent;
-    memcpy(unsent->data, data, bytes);
+    memcpy(unsent->own, own, bytes);
+    unsent->data = unsent->own;
     int rc = control(bare, EPOLL_CTL_MOD, fd, EPOLLOUT, (uintptr_t)unsent);
-    if (rc < 0)
+    if (rc < 0) {
         end_unsent(bare, unsent, -rc);
+        return NULL;
+    }
+    return unsent;
+}
+
+/* Bytes that the socket took, 0 where it is full, or -errno. */
+static ssize_t send_some(struct bare *bare, int fd, const uint8_t *data, size_t bytes)
+{
+    ssize_t n = send(fd, data, bytes, MSG_NOSIGNAL);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    bare->stats->bytes_out += (uint64_t)n;
+    return n;
+}
+
+/* The next answer of the source to what was asked from *at on: 1, 0 if there is none, or -errno. */
+static int next_answer(struct bare *bare, int fd, const uint8_t *asked, size_t bytes, size_t *at,
+                       struct weir_workload_io *io)
+{
+    while (*at < bytes) {
+        int rc = bare->source->feed(bare->states[fd], asked + *at, bytes - *at, io);
+        if (rc < 0)
+            return rc;
+        *at += io->consumed;
+        if (io->reply_len > 0)
+            return 1;
+    }
+    return 0;
+}
+
+static void serve_asked(struct bare *bare, int fd, const uint8_t *asked, size_t bytes)
+{
+    struct weir_workload_io io = {.out = bare->answers, .out_capacity = WEIR_WORKLOAD_OUT_BYTES};
+    size_t at = 0;
+    ssize_t rc;
+    while ((rc = next_answer(bare, fd, asked, bytes, &at, &io)) > 0) {
+        rc = send_some(bare, fd, io.reply, io.reply_len);
+        if (rc < 0)
+            break;
+        if ((size_t)rc < io.reply_len) {
+            struct unsent *unsent = keep_unsent(bare, fd, asked + at, bytes - at);
+            if (unsent) {
+                unsent->data = io.reply;
+                unsent->from = (size_t)rc;
+                unsent->to = io.reply_len;
+                unsent->asked_to = bytes - at;
+            }
+            return;
+        }
+    }
+    if (rc < 0)
+        end_conn(bare, fd, (int)-rc);
+}
+
+/* What the source still has to send after that: 1, 0 if nothing, or -errno. */
+static int go_on(struct bare *bare, struct unsent *unsent)
+{
+    struct weir_workload_io io = {.out = bare->answers, .out_capacity = WEIR_WORKLOAD_OUT_BYTES};
+    int rc = next_answer(bare, unsent->fd, unsent->own, unsent->asked_to, &unsent->asked_from, &io);
+    unsent->data = io.reply;
+    unsent->from = 0;
+    unsent->to = io.reply_len;
+    return rc;
 }
 
 static void serve_output(struct bare *bare, struct unsent *unsent)
 {
-    ssize_t n =
-        send(unsent->fd, unsent->data + unsent->from, unsent->to - unsent->from, MSG_NOSIGNAL);
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR)
-            end_unsent(bare, unsent, errno);
-        return;
-    }
-    bare->stats->bytes_out += (uint64_t)n;
-    unsent->from += (uint32_t)n;
-    if (unsent->from < unsent->to)
-        return;
-    int rc = control(bare, EPOLL_CTL_MOD, unsent->fd, EPOLLIN, id_of(unsent->fd));
+    ssize_t rc;
+    do {
+        rc = send_some(bare, unsent->fd, unsent->data + unsent->from, unsent->to - unsent->from);
+        unsent->from += rc > 0 ? (size_t)rc : 0;
+        if (rc >= 0 && unsent->from < unsent->to)
+            return;
+        if (rc >= 0)
+            rc = go_on(bare, unsent);
+    } while (rc > 0);
+    if (rc == 0)
+        rc = control(bare, EPOLL_CTL_MOD, unsent->fd, EPOLLIN, id_of(unsent->fd));
     if (rc < 0)
-        end_unsent(bare, unsent, -rc);
+        end_unsent(bare, unsent, (int)-rc);
     else
         free_unsent(unsent);
 }
@@ -192,21 +260,22 @@ static void serve_input(struct bare *bare, int fd)
         return;
     }
     bare->stats->bytes_in += (uint64_t)got;
+    if (bare->source) {
+        serve_asked(bare, fd, bare->buffer, (size_t)got);
+        return;
+    }
     const uint8_t *answer = bare->sink ? bare->answers : bare->buffer;
     size_t bytes = bare->sink ? swallow(bare, fd, (size_t)got) : (size_t)got;
     if (bytes == 0)
         return;
-    ssize_t sent = send(fd, answer, bytes, MSG_NOSIGNAL);
+    ssize_t sent = send_some(bare, fd, answer, bytes);
     if (sent < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-            end_conn(bare, fd, errno);
-            return;
-        }
-        sent = 0;
+        end_conn(bare, fd, (int)-sent);
+    } else if ((size_t)sent < bytes) {
+        struct unsent *unsent = keep_unsent(bare, fd, answer + sent, bytes - (size_t)sent);
+        if (unsent)
+            unsent->to = bytes - (size_t)sent;
     }
-    bare->stats->bytes_out += (uint64_t)sent;
-    if ((size_t)sent < bytes)
-        keep_unsent(bare, fd, answer + sent, (uint32_t)(bytes - (size_t)sent));
 }
 
 /* --- accept -------------------------------------------------------------------------------------
@@ -362,20 +431,28 @@ static int open_set(struct bare *bare, char *why, size_t why_bytes)
     return 0;
 }
 
+static bool is(const struct weir_workload *workload, const char *name)
+{
+    return workload && strcmp(workload->name, name) == 0;
+}
+
 static int serve(const struct weir_model_options *options, struct weir_model_stats *stats,
                  void (*ready)(void *argument, const char *features), void *argument, char *why,
                  size_t why_bytes)
 {
     *stats = (struct weir_model_stats){0};
-    bool sink = options->workload && strcmp(options->workload->name, "sink") == 0;
-    if (options->workload && !sink && strcmp(options->workload->name, "echo") != 0)
-        return fail(why, why_bytes, "this workload", EINVAL, "it serves only echo and sink");
+    const struct weir_workload *workload = options->workload;
+    bool sink = is(workload, "sink"), source = is(workload, "source");
+    if (workload && !sink && !source && !is(workload, "echo"))
+        return fail(why, why_bytes, "this workload", EINVAL,
+                    "it serves only echo, sink and source");
     struct bare *bare = calloc(1, sizeof *bare);
     if (!bare)
         return fail(why, why_bytes, "its buffer", ENOMEM, "give it 128 KiB of memory");
     bare->options = options;
     bare->stats = stats;
-    bare->sink = sink ? options->workload : NULL;
+    bare->sink = sink ? workload : NULL;
+    bare->source = source ? workload : NULL;
     bare->epoll_fd = -1;
     bare->share = 1;
     int rc = open_set(bare, why, why_bytes);
@@ -400,7 +477,7 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     return rc;
 }
 
-static const char *const workloads[] = {"echo", "sink", NULL};
+static const char *const workloads[] = {"echo", "sink", "source", NULL};
 
 const struct weir_model weir__model_bare_epoll = {
     .name = "bare-epoll",

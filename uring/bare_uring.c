@@ -1,9 +1,9 @@
 /*
- * bare-uring: the least code that serves echo (or sink) on io_uring, to measure the runtime
- * against: what the runtime costs is the distance to this. No coroutines, no ops, no timers, one
- * file; multishot accept and receive, a ring of 256 provided buffers, completions finished only
- * inside our own enter (DEFER_TASKRUN), one enter per turn. It serves well or not at all: where the
- * kernel lacks one of those (before Linux 6.0) it says so.
+ * bare-uring: the least code that serves echo (or sink, or source) on io_uring, to measure the
+ * runtime against: what the runtime costs is the distance to this. No coroutines, no ops, no
+ * timers, one file; multishot accept and receive, a ring of 256 provided buffers, completions
+ * finished only inside our own enter (DEFER_TASKRUN), one enter per turn. It serves well or not at
+ * all: where the kernel lacks one of those (before Linux 6.0) it says so.
  *
  * A connection has at most one send in flight; what arrives meanwhile waits in its queue, in the
  * buffers it came in. So a peer that does not read what it is sent stops being received from once
@@ -39,8 +39,10 @@ enum request { ACCEPT, ACCEPT_LATER, RECV, SEND, CLOSE, STOP, CANCEL };
 extern const struct weir_model weir__model_bare_uring;
 
 struct conn {
-    int16_t head, tail; /* buffers received and not yet sent; NO_BUF */
-    uint32_t sent;      /* bytes of the head */
+    int16_t head, tail;    /* buffers received and not yet sent; NO_BUF */
+    uint32_t sent;         /* bytes of the head; source: bytes of it that were answered */
+    const uint8_t *answer; /* source: what is being sent */
+    size_t answer_left;
     uint8_t open, receiving, sending, ended, starved;
     int next_starved;
 };
@@ -57,8 +59,8 @@ struct server {
     int starved;   /* list of descriptors without a receive for want of buffers; -1 */
     int listen_fd, accepting, stopping;
     uint32_t busy;                                /* connections with something to send */
-    const struct weir_workload *sink;             /* NULL: echo */
-    uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of the sink, by descriptor */
+    const struct weir_workload *sink, *source;    /* one at most; else echo */
+    uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of it, by descriptor */
     struct weir_model_stats *stats;
 };
 
@@ -99,21 +101,19 @@ static void receive(struct server *s, int fd)
     s->conns[fd].receiving = 1;
 }
 
-static void send_head(struct server *s, int fd)
-{
-    struct conn *conn = &s->conns[fd];
-    struct io_uring_sqe *sqe = request(s, SEND, fd);
-    sqe->opcode = IORING_OP_SEND;
-    sqe->addr = (uint64_t)(uintptr_t)(s->memory + (size_t)conn->head * BUF_BYTES + conn->sent);
-    sqe->len = s->lengths[conn->head] - conn->sent;
-    sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
-    conn->sending = 1;
-}
-
 static void give_back(struct server *s, int16_t buf)
 {
     io_uring_buf_ring_add(s->buf_ring, s->memory + (size_t)buf * BUF_BYTES, BUF_BYTES,
                           (uint16_t)buf, BUFS - 1, s->bufs_back++);
+}
+
+/* The head has been sent, or answered. */
+static void pop_head(struct server *s, struct conn *conn)
+{
+    int16_t buf = conn->head;
+    conn->head = s->next[buf];
+    conn->sent = 0;
+    give_back(s, buf);
 }
 
 static void close_if_idle(struct server *s, int fd)
@@ -138,6 +138,51 @@ static void fail(struct server *s, int fd)
     shutdown(fd, SHUT_RDWR);
 }
 
+static void send_bytes(struct server *s, int fd, const uint8_t *data, size_t bytes)
+{
+    struct io_uring_sqe *sqe = request(s, SEND, fd);
+    sqe->opcode = IORING_OP_SEND;
+    sqe->addr = (uint64_t)(uintptr_t)data;
+    sqe->len = (uint32_t)bytes;
+    sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+    s->conns[fd].sending = 1;
+}
+
+/* The source's next answer to what is queued. False: there is none, or the peer is wrong. */
+static int next_answer(struct server *s, int fd)
+{
+    struct conn *conn = &s->conns[fd];
+    uint8_t room[WEIR_WORKLOAD_OUT_BYTES];
+    struct weir_workload_io io = {.out = room, .out_capacity = sizeof room, .reply_len = 0};
+    while (conn->head != NO_BUF && io.reply_len == 0) {
+        const uint8_t *asked = s->memory + (size_t)conn->head * BUF_BYTES;
+        uint32_t left = s->lengths[conn->head] - conn->sent;
+        if (left == 0) {
+            pop_head(s, conn);
+        } else if (s->source->feed(s->states[fd], asked + conn->sent, left, &io) < 0) {
+            fail(s, fd);
+            return 0;
+        } else {
+            conn->sent += (uint32_t)io.consumed;
+        }
+    }
+    conn->answer = io.reply;
+    conn->answer_left = io.reply_len;
+    s->busy -= conn->head == NO_BUF;
+    return conn->head != NO_BUF;
+}
+
+/* What is next to be sent, if there is something. */
+static void send_next(struct server *s, int fd)
+{
+    struct conn *conn = &s->conns[fd];
+    if (!s->source)
+        send_bytes(s, fd, s->memory + (size_t)conn->head * BUF_BYTES + conn->sent,
+                   s->lengths[conn->head] - conn->sent);
+    else if (conn->answer_left > 0 || next_answer(s, fd))
+        send_bytes(s, fd, conn->answer, conn->answer_left);
+}
+
 static void accepted(struct server *s, int fd, uint32_t flags)
 {
     s->accepting = (flags & IORING_CQE_F_MORE) != 0;
@@ -159,6 +204,8 @@ static void accepted(struct server *s, int fd, uint32_t flags)
     s->conns[fd] = (struct conn){.head = NO_BUF, .tail = NO_BUF, .open = 1};
     if (s->sink)
         s->sink->init(s->states[fd], NULL);
+    if (s->source)
+        s->source->init(s->states[fd], NULL);
     s->stats->accepted++;
     receive(s, fd);
 }
@@ -200,7 +247,7 @@ static void received(struct server *s, int fd, int32_t res, uint32_t flags)
             conn->head = conn->tail = buf;
             conn->sent = 0;
             s->busy++;
-            send_head(s, fd);
+            send_next(s, fd);
         }
     } else if (res == -ENOBUFS && !conn->ended) {
         conn->starved = 1;
@@ -219,24 +266,25 @@ static void received(struct server *s, int fd, int32_t res, uint32_t flags)
 static void sent(struct server *s, int fd, int32_t res)
 {
     struct conn *conn = &s->conns[fd];
-    int16_t buf = conn->head;
     conn->sending = 0;
-    if (res < 0 || buf == NO_BUF) {
-        if (buf != NO_BUF)
-            fail(s, fd);
-    } else {
-        s->stats->bytes_out += (uint32_t)res;
-        conn->sent += (uint32_t)res;
-        if (conn->sent == s->lengths[buf]) {
-            conn->head = s->next[buf];
-            conn->sent = 0;
-            give_back(s, buf);
-        }
+    if (res < 0 || conn->head == NO_BUF) {
         if (conn->head != NO_BUF)
-            send_head(s, fd);
-        else
-            s->busy--;
+            fail(s, fd);
+        close_if_idle(s, fd);
+        return;
     }
+    s->stats->bytes_out += (uint32_t)res;
+    if (s->source) {
+        conn->answer += res;
+        conn->answer_left -= (uint32_t)res;
+    } else {
+        conn->sent += (uint32_t)res;
+        if (conn->sent == s->lengths[conn->head])
+            pop_head(s, conn);
+        s->busy -= conn->head == NO_BUF;
+    }
+    if (conn->head != NO_BUF)
+        send_next(s, fd);
     close_if_idle(s, fd);
 }
 
@@ -416,8 +464,11 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     s.conns = calloc(s.conns_count, sizeof *s.conns);
     if (options->workload && strcmp(options->workload->name, "sink") == 0)
         s.sink = options->workload;
-    s.states = s.sink ? calloc(s.conns_count, sizeof *s.states) : NULL;
-    error = s.conns && (s.states || !s.sink) ? open_bufs(&s) : -ENOMEM;
+    if (options->workload && strcmp(options->workload->name, "source") == 0)
+        s.source = options->workload;
+    int stateful = s.sink || s.source;
+    s.states = stateful ? calloc(s.conns_count, sizeof *s.states) : NULL;
+    error = s.conns && (s.states || !stateful) ? open_bufs(&s) : -ENOMEM;
     if (error < 0) {
         snprintf(why, why_bytes,
                  "io_uring: multishot receive: %s; bare-uring needs Linux 6.0: use uring",
@@ -442,7 +493,7 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     return error;
 }
 
-static const char *const workloads[] = {"echo", "sink", NULL};
+static const char *const workloads[] = {"echo", "sink", "source", NULL};
 
 const struct weir_model weir__model_bare_uring = {
     .name = "bare-uring",

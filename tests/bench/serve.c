@@ -278,7 +278,7 @@ Test(serve, a_model_of_echo_alone_cannot_serve_frames)
     char *argv[] = {WEIR_BENCH, "serve", "--engine", "bare-epoll", "--workload", "frame", NULL};
 
     cr_assert_eq(process_run(&process, argv, SECONDS), 3);
-    cr_assert_not_null(strstr(process.err, "serves echo and sink only"), "%s", process.err);
+    cr_assert_not_null(strstr(process.err, "serves echo, sink, source only"), "%s", process.err);
 }
 
 Test(serve, help_lists_every_option_with_its_default)
