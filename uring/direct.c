@@ -1,7 +1,8 @@
 /*
  * Direct descriptors: accepted connections that live in a table of the ring instead of the
- * process's. A request on one looks nothing up and counts no reference, and a connection is about
- * 1 KiB less kernel memory. To core they are numbers like others, from WEIR__URING_DIRECT_FD up.
+ * process's. A request on one looks nothing up and counts no reference, and RLIMIT_NOFILE does not
+ * count it. In memory it is the same: what a connection takes is its socket, not its number. To
+ * core they are numbers like others, from WEIR__URING_DIRECT_FD up.
  *
  * Here: the table, and what is done to one without an op: a descriptor of the process for it, and
  * closing it. Its requests are submit.c's. See io_uring_register_files(3).
