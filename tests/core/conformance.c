@@ -378,8 +378,9 @@ int peer_end(int fd, uint64_t *bytes)
     char data[16384];
     uint64_t total = 0;
     ssize_t got;
-    while ((got = recv(fd, data, sizeof data, 0)) > 0)
-        total += (uint64_t)got;
+    /* A ring through which this thread woke a loop interrupts it once when it is torn down. */
+    while ((got = recv(fd, data, sizeof data, 0)) > 0 || (got < 0 && errno == EINTR))
+        total += got > 0 ? (uint64_t)got : 0;
     check(got == 0 || errno == ECONNRESET, "recv after %llu bytes: errno %d",
           (unsigned long long)total, errno);
     if (bytes)
