@@ -174,5 +174,5 @@ Test(ablate_plan, where_not_even_one_row_fits_it_says_why)
     char text[CLI_TEXT_BYTES] = "";
 
     cr_assert_eq(weir__ablate_batch(&options, 5, text, sizeof text), 0);
-    cr_assert_str_not_empty(text);
+    cr_assert_neq(text[0], 0);
 }
