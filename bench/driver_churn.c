@@ -106,9 +106,7 @@ static void client_receive(struct drive_worker *worker, struct drive_conn *conn,
     const bool ends = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     ssize_t n;
     do {
-        n = recv(conn->fd, worker->buffer, WEIR__DRIVE_BUFFER_BYTES, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
+        n = weir__drive_receive(worker, conn);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0 && conn->phase == CONN_CLOSING && (n == 0 || errno == ECONNRESET)) {
@@ -121,7 +119,7 @@ static void client_receive(struct drive_worker *worker, struct drive_conn *conn,
         }
         if (!client_take(worker, conn, (uint32_t)n))
             return;
-    } while (n == WEIR__DRIVE_BUFFER_BYTES || n < 0 || ends); /* see driver_closed.c */
+    } while (n == WEIR__DRIVE_BUFFER_BYTES || ends); /* see driver_closed.c */
 }
 
 static void client_event(struct drive_worker *worker, struct drive_conn *conn, uint32_t events)

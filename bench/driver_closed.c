@@ -82,9 +82,7 @@ static void conn_receive(struct drive_worker *worker, struct drive_conn *conn, u
     const bool ends = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     ssize_t n;
     do {
-        n = recv(conn->fd, worker->buffer, WEIR__DRIVE_BUFFER_BYTES, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
+        n = weir__drive_receive(worker, conn);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {

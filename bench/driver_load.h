@@ -155,6 +155,9 @@ unsigned weir__drive_gather(const struct drive_target *target, uint32_t id, uint
 /* Sends what is left of request `seq`, until the socket is full; an EPOLLOUT edge then follows. */
 void weir__drive_send(struct drive_worker *worker, struct drive_conn *conn);
 
+/* One recv into the worker's buffer: what recv returns, and errno; never EINTR. */
+ssize_t weir__drive_receive(struct drive_worker *worker, const struct drive_conn *conn);
+
 /* Counts the SYNs that were sent again, where the connect begun at since_ns was that slow. */
 void weir__drive_count_retries(struct drive_worker *worker, const struct drive_conn *conn,
                                uint64_t now_ns);

@@ -115,9 +115,7 @@ static bool conn_receive(struct drive_worker *worker, struct drive_conn *conn, u
     const bool ends = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     ssize_t n;
     do {
-        n = recv(conn->fd, worker->buffer, WEIR__DRIVE_BUFFER_BYTES, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
+        n = weir__drive_receive(worker, conn);
         if (n < 0 && errno == EAGAIN)
             return true;
         if (n <= 0) {
@@ -128,7 +126,7 @@ static bool conn_receive(struct drive_worker *worker, struct drive_conn *conn, u
         conn->since_ns = weir__drive_now_ns();
         if (!conn_take(worker, conn, worker->buffer, (uint32_t)n, conn->since_ns))
             return false;
-    } while (n == WEIR__DRIVE_BUFFER_BYTES || n < 0 || ends); /* see driver_closed.c */
+    } while (n == WEIR__DRIVE_BUFFER_BYTES || ends); /* see driver_closed.c */
     return true;
 }
 

@@ -148,6 +148,15 @@ void weir__drive_send(struct drive_worker *worker, struct drive_conn *conn)
     }
 }
 
+ssize_t weir__drive_receive(struct drive_worker *worker, const struct drive_conn *conn)
+{
+    ssize_t n;
+    do
+        n = recv(conn->fd, worker->buffer, WEIR__DRIVE_BUFFER_BYTES, 0);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 void weir__drive_count_retries(struct drive_worker *worker, const struct drive_conn *conn,
                                uint64_t now_ns)
 {
