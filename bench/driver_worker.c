@@ -116,24 +116,18 @@ void weir__drive_fail_lost(struct drive_worker *worker, struct drive_conn *conn,
 /* One send of what is left of the request; a frame's header goes out with its body. */
 static ssize_t send_rest(const struct drive_target *target, const struct drive_conn *conn)
 {
-    uint8_t *body =
-        (uint8_t *)weir__drive_payload_at(&target->payload, conn->id, conn->seq); /* not written */
-    if (conn->sent >= target->header_bytes) {
-        uint32_t at = conn->sent - target->header_bytes;
-        return send(conn->fd, body + at, target->wire_bytes - conn->sent, MSG_NOSIGNAL);
-    }
-    struct iovec iov[2] = {
-        {(uint8_t *)target->header + conn->sent, target->header_bytes - conn->sent},
-        {body, target->spec.size_bytes},
-    };
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+    struct iovec iov[2];
+    struct msghdr msg = {.msg_iov = iov};
+    msg.msg_iovlen = weir__drive_gather(target, conn->id, conn->seq, conn->sent, iov);
+    if (msg.msg_iovlen == 1)
+        return send(conn->fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL);
     return sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
 }
 
 void weir__drive_send(struct drive_worker *worker, struct drive_conn *conn)
 {
     const struct drive_target *target = worker->target;
-    while (conn->sent < target->wire_bytes) {
+    while (conn->sent < target->ask_bytes) {
         ssize_t n = send_rest(target, conn);
         if (n < 0 && errno == EAGAIN)
             return; /* an EPOLLOUT edge follows */
