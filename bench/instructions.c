@@ -127,52 +127,62 @@ static void *ask(void *argument)
 
 /* ---- stepping -------------------------------------------------------------------------------- */
 
+/* Waits until the server stops: by which signal, or -ECHILD if it ended instead. */
+static int wait_for_stop(struct run *run)
+{
+    int status;
+
+    while (waitpid(run->server.pid, &status, __WALL) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFSTOPPED(status) ? WSTOPSIG(status) : -ECHILD;
+}
+
+/* One instruction, or one wait in the kernel, and what stopped the server after it. */
+static int step(struct run *run, int deliver)
+{
+    if (ptrace(PTRACE_SINGLESTEP, run->server.pid, NULL, (void *)(intptr_t)deliver) < 0 &&
+        errno != ESRCH) /* it was killed, as the wait tells */
+        return -errno;
+    return wait_for_stop(run);
+}
+
 /* Steps the server, which is stopped, until the asking is over. 0, or -ECHILD if it ended. */
 static int step_until_over(struct run *run)
 {
-    pid_t pid = run->server.pid;
-    int status, deliver = 0;
+    int phase, deliver = 0;
 
-    for (;;) {
-        /* ESRCH: it was killed, as the wait tells. */
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, (void *)(intptr_t)deliver) < 0 && errno != ESRCH)
-            return -errno;
-        while (waitpid(pid, &status, __WALL) < 0)
-            if (errno != EINTR)
-                return -errno;
-        if (!WIFSTOPPED(status)) {
+    do {
+        int stopped_by = step(run, deliver);
+        if (stopped_by < 0) {
             atomic_store(&run->phase, OVER);
-            return -ECHILD;
+            return stopped_by;
         }
-        int stopped_by = WSTOPSIG(status);
         deliver = stopped_by == SIGTRAP || stopped_by == SIGURG ? 0 : stopped_by;
-        int phase = atomic_load(&run->phase);
-        if (phase == OVER)
-            return 0;
+        phase = atomic_load(&run->phase);
         run->steps += phase == COUNTING && stopped_by == SIGTRAP;
-    }
+    } while (phase != OVER);
+    return 0;
 }
 
 static int trace(struct run *run)
 {
-    pid_t pid = run->server.pid;
     pthread_t thread;
-    int status;
 
-    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0 || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0)
+    if (ptrace(PTRACE_SEIZE, run->server.pid, NULL, NULL) < 0 ||
+        ptrace(PTRACE_INTERRUPT, run->server.pid, NULL, NULL) < 0)
         return -errno;
-    while (waitpid(pid, &status, __WALL) < 0)
-        if (errno != EINTR)
-            return -errno;
-    int error = -pthread_create(&thread, NULL, ask, run);
+    int error = wait_for_stop(run);
+    if (error >= 0)
+        error = -pthread_create(&thread, NULL, ask, run);
     if (!error) {
         error = step_until_over(run);
         pthread_join(thread, NULL);
     }
     if (error == -ECHILD)
         run->server.pid = 0; /* it has been waited for */
-    else
-        ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    else if (ptrace(PTRACE_DETACH, run->server.pid, NULL, NULL) < 0)
+        error = -ECHILD; /* no longer stopped: killed, which the asker saw first */
     return error ? error : run->error;
 }
 
