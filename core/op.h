@@ -29,7 +29,7 @@ enum weir__op_kind {
     WEIR__OP_RECV,      /* multishot; res = bytes in op->buf, lent to the owner; 0 at EOF         */
     WEIR__OP_SEND,      /* data, len; completes when all is sent; res = len or -errno            */
     WEIR__OP_SEND_BUFS, /* buf = chain through weir__buf.next; all sent; res = bytes or -errno   */
-    WEIR__OP_POLL,     /* len = POLLIN|POLLOUT…; one-shot; res = revents                        */
+    WEIR__OP_POLL,     /* len = WEIR__POLL_IN|…; one-shot; res = those that hold                */
     WEIR__OP_READ,     /* data, len, offset (-1: the file's own position); may be short         */
     WEIR__OP_WRITE,    /* the same                                                              */
     WEIR__OP_FSYNC,    /* len = 1: data only                                                    */
@@ -38,6 +38,10 @@ enum weir__op_kind {
     WEIR__OP_CALL,     /* run op->call(op->data) on a helper thread; no fd; res = its result    */
     WEIR__OP_KINDS
 };
+
+/* What POLL waits for: the bits of poll(2), for users of weir_poll() give those. They have names
+ * here because its header belongs to legacy/, where it is checked that they are the same. */
+enum weir__poll_events { WEIR__POLL_IN = 1, WEIR__POLL_OUT = 4 };
 
 /*
  *            submit                       completion without MORE

@@ -13,7 +13,6 @@
  */
 #include "core/loop.h"
 
-#include <poll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -102,7 +101,7 @@ static void go_on(struct weir_loop *loop, uint64_t ns)
         if (loop->rest.off)
             return;
         op->kind = WEIR__OP_POLL;
-        op->len = POLLIN;
+        op->len = WEIR__POLL_IN;
         op->done = step;
         if (weir__submit(loop, op) == WEIR__QUEUED)
             return;

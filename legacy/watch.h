@@ -17,6 +17,8 @@
 
 #include "core/op.h"
 
+static_assert(WEIR__POLL_IN == POLLIN && WEIR__POLL_OUT == POLLOUT, "POLL speaks as poll(2) does");
+
 /* Directions: of events, of a record's interest, and in its state those known to be ready. */
 enum {
     WEIR__IN = 1,

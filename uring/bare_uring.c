@@ -480,7 +480,8 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     }
     struct io_uring_sqe *stop = request(&s, STOP, options->stop_fd);
     stop->opcode = IORING_OP_POLL_ADD;
-    stop->poll32_events = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1u << 16 : 1u; /* POLLIN */
+    stop->poll32_events =
+        __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? (uint32_t)WEIR__POLL_IN << 16 : WEIR__POLL_IN;
     accept_more(&s);
     snprintf(stats->features, sizeof stats->features, "%s", features);
     ready(argument, features);

@@ -7,7 +7,6 @@
  */
 #include "uring/internal.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 /* Ops lie in connection slots, so a turn over a thousand connections misses the cache a thousand

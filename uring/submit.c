@@ -7,8 +7,6 @@
  */
 #include "uring/internal.h"
 
-#include <poll.h>
-
 void weir__uring_ops_init(struct weir__uring_ops *ops)
 {
     ops->head = NULL;
@@ -181,7 +179,7 @@ static unsigned events_of(const struct weir__op *op)
 {
     int input =
         op->kind == WEIR__OP_RECV || op->kind == WEIR__OP_ACCEPT || op->kind == WEIR__OP_READ;
-    return input ? POLLIN : POLLOUT;
+    return input ? WEIR__POLL_IN : WEIR__POLL_OUT;
 }
 
 static struct io_uring_sqe *next_sqe(struct weir__uring *uring)

@@ -31,8 +31,6 @@ READINESS_EXEMPT = {
     "coro/examples": "shows coroutines in a poll loop of the user's own",
     "core/examples": "shows the runtime beside a poll loop of the user's own",
 }
-# <poll.h> is also where POLLIN is: the op that waits for readiness takes poll's masks everywhere.
-MASKS_ONLY = {"core", "uring"}
 
 # Test folders that mirror no source folder: what they test is the whole.
 WHOLE = {"conformance", "style", "embed", "standin", "micro"}
@@ -139,8 +137,7 @@ def serves_by_completion(path):
 
 def only_legacy_knows_readiness(tree):
     for path, number, header, _ in tree.includes(*FOLDERS):
-        masks = header == "poll.h" and path.parts[0] in MASKS_ONLY
-        if header in READINESS and serves_by_completion(path) and not masks:
+        if header in READINESS and serves_by_completion(path):
             yield f"{path}:{number}: {header} belongs to legacy/"
     for path in tree.code(*FOLDERS):
         if serves_by_completion(path):
@@ -259,11 +256,12 @@ RULES = [
          [{"core/a.c": "#include <liburing.h>\n"}, {"bench/a.c": "#include <linux/io_uring.h>\n"}],
          {"uring/a.c": "#include <liburing.h>\n", "tests/uring/a.c": "#include <liburing.h>\n"}),
     rule(only_legacy_knows_readiness, "only legacy includes the readiness calls to serve",
-         [{"core/a.c": "#include <sys/epoll.h>\n"}, {"coro/a.c": "#include <poll.h>\n"},
+         [{"core/a.c": "#include <sys/epoll.h>\n"}, {"core/a.c": "#include <poll.h>\n"},
+          {"uring/a.c": "#include <poll.h>\n"},
           {"coro/a.c": "#include <sys/select.h>\n"}, {"core/a.c": "n = poll(&fd, 1, -1);\n"},
           {"uring/a.c": "/* one\ntwo */ epoll_wait (fd, e, 1, 0);\n"}],
          {"legacy/a.c": "#include <sys/epoll.h>\n", "coro/examples/a.c": "#include <poll.h>\n",
-          "uring/a.c": "#include <poll.h>\n/* unlike\npoll() */\nweir_poll(c, POLLIN);\n",
+          "uring/a.c": "/* unlike\npoll() */\nweir_poll(c, WEIR__POLL_IN);\n",
           "bench/driver.c": "#include <sys/epoll.h>\n"}),
     rule(public_headers_include_public_headers, "a public header includes only installed headers",
          [{"core/include/weir/a.h": '#include "core/engine.h"\n'}],
