@@ -230,8 +230,9 @@ void weir__conns_abandon(struct weir_loop *loop)
         if (!(conn->flags & CONN_OPEN))
             continue;
         tell_closed(conn);
-        /* One whose close the engine had begun may be someone else's descriptor by now. */
-        if (conn->rx.kind != WEIR__OP_CLOSE)
+        /* A close that the engine has is the engine's to make, and the descriptor may be someone
+         * else's by now. */
+        if (conn->rx.kind != WEIR__OP_CLOSE || conn->rx.engine_bits == WEIR__REFUSED)
             loop->ops->drop_fd(loop->engine, conn->rx.fd);
     }
 }

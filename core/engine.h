@@ -73,8 +73,8 @@ struct weir__engine_ops {
      * (one line, no newline). Must leave nothing behind then. */
     int (*open)(struct weir__engine **engine, struct weir__engine_env *env,
                 const struct weir__engine_options *options, char *why, size_t why_bytes);
-    /* No op may be held, unless wait() has failed: then those are dropped. Also gives back every
-     * buffer the engine keeps (a ring). */
+    /* No op may be held, unless wait() has failed: then those are dropped, but the descriptor
+     * of a CLOSE is closed all the same. Also gives back every buffer the engine keeps (a ring). */
     void (*close)(struct weir__engine *engine);
 
     /* Takes the op until its final completion. enum weir__submit_result or -EBUSY. One RECV-like

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void release(struct weir__uring *uring)
 {
@@ -20,6 +21,19 @@ static void release(struct weir__uring *uring)
     free(uring);
 }
 
+/* The kernel never came to these closes, for the ring is broken, or the last wait() found no
+ * memory; and their owner may be long gone, for a quiet one is done when it is queued. Direct
+ * descriptors end with the ring. */
+static void close_what_was_not_taken(struct weir__uring *uring)
+{
+    const struct io_uring_sq *sq = &uring->ring.sq;
+    for (unsigned at = io_uring_smp_load_acquire(sq->khead); at != sq->sqe_tail; at++) {
+        const struct io_uring_sqe *sqe = &sq->sqes[at & sq->ring_mask];
+        if (sqe->opcode == IORING_OP_CLOSE && sqe->file_index == 0)
+            close(sqe->fd);
+    }
+}
+
 static void engine_close(struct weir__engine *engine)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
@@ -27,6 +41,7 @@ static void engine_close(struct weir__engine *engine)
     assert(uring->broken || uring->held == 0);
     assert(uring->broken || !(uring->pended.head || uring->quiet.head || uring->settling.head));
     weir__uring_wake_close(uring);
+    close_what_was_not_taken(uring);
     release(uring);
 }
 

@@ -7,6 +7,8 @@
  */
 #include "uring/internal.h"
 
+#include <unistd.h>
+
 void weir__uring_ops_init(struct weir__uring_ops *ops)
 {
     ops->head = NULL;
@@ -306,8 +308,8 @@ void weir__uring_unpend(struct weir__uring *uring, struct weir__op *op)
 }
 
 /* A close is carried out inside the enter that takes it and fails only by someone's bug; to be told
- * of it would end that enter's wait with nothing to do. (A kernel thread that submits may not have
- * come to it when the ring is closed.) */
+ * of it would end that enter's wait with nothing to do. (Of a kernel thread that submits it is the
+ * only word that the close was made.) What no enter takes, engine.c closes. */
 static int can_close_unheard(const struct weir__uring *uring, const struct weir__op *op)
 {
     return op->kind == WEIR__OP_CLOSE && op->flags & WEIR__OP_QUIET &&
@@ -325,6 +327,19 @@ static int close_unheard(struct weir__uring *uring, struct weir__op *op, struct 
     return WEIR__DONE;
 }
 
+/* With a kernel thread that submits nobody knows what it has taken when the ring breaks, and a
+ * descriptor of the process must then be closed neither twice nor never. */
+static int must_close_here(const struct weir__uring *uring, const struct weir__op *op)
+{
+    return weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)) && !weir__uring_is_direct(op->fd);
+}
+
+static int close_here(struct weir__op *op)
+{
+    op->res = close(op->fd) < 0 ? -errno : 0;
+    return WEIR__DONE;
+}
+
 int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
@@ -333,8 +348,12 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
     if (op->kind == WEIR__OP_CALL)
         return engine->env->call_submit(engine->env, op);
     assert(op->kind < WEIR__OP_KINDS && fill[op->kind]);
-    if (op->kind == WEIR__OP_CLOSE && weir__uring_before_close(uring, op) < 0)
-        return -EBUSY;
+    if (op->kind == WEIR__OP_CLOSE) {
+        if (weir__uring_before_close(uring, op) < 0)
+            return -EBUSY;
+        if (must_close_here(uring, op))
+            return close_here(op);
+    }
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
     if (!sqe)
         return -EBUSY;

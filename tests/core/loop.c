@@ -187,6 +187,39 @@ Test(loop, a_wait_that_is_refused_expires)
     cr_assert_gt(refused, 0);
 }
 
+static int kept_peer;
+
+static int wait_or_break(struct weir__engine *engine, uint64_t deadline_ns)
+{
+    return refused > 0 ? -EPERM : real->wait(engine, deadline_ns);
+}
+
+static void close_refused(void *argument)
+{
+    struct pair pair = pair_open();
+
+    kept_peer = pair.peer;
+    refuse(WEIR__OP_CLOSE, UINT_MAX);
+    weir_conn_close(pair.conn);
+}
+
+Test(loop, a_connection_whose_close_was_refused_is_closed_when_the_engine_breaks)
+{
+    struct pollfd peer = {.events = POLLIN};
+    char byte;
+
+    open_loop(NULL);
+    wrapped.wait = wait_or_break;
+    cr_assert_eq(weir_spawn(loop, NULL, close_refused, NULL), 0);
+    cr_assert_eq(weir_loop_run(loop), -EPERM);
+    cr_assert_gt(refused, 0);
+    weir_loop_free(loop);
+    peer.fd = kept_peer;
+    cr_assert_eq(poll(&peer, 1, 5000), 1, "it is open still");
+    cr_assert_eq(read(kept_peer, &byte, 1), 0);
+    close(kept_peer);
+}
+
 /* ---- no buffer ------------------------------------------------------------------------------- */
 
 static void close_starved(void *argument)

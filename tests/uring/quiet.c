@@ -247,3 +247,45 @@ Test(quiet, a_quiet_close_leaves_no_completion)
     close(fds[1]);
     fixture_close(&fixture);
 }
+
+static void expect_closed(int fd, int peer)
+{
+    char byte;
+
+    cr_assert_eq(fcntl(fd, F_GETFD), -1, "it is open still");
+    cr_assert_eq(recv(peer, &byte, 1, MSG_DONTWAIT), 0);
+    close(peer);
+}
+
+EVERY_TIER(a_broken_ring_is_freed_with_the_closes_it_did_not_come_to)
+{
+    int others[2];
+    open_sized(tier, (struct weir__uring_tuning){0});
+    pair(others);
+    struct recorded *quiet_close = record(&fixture, WEIR__OP_CLOSE, fds[0]);
+    quiet_close->op.flags = WEIR__OP_QUIET;
+    struct recorded *close_op = record(&fixture, WEIR__OP_CLOSE, others[0]);
+    seccomp_fail(__NR_io_uring_enter, EPERM, SECCOMP_ANY, 0);
+    submit(quiet_close);
+    submit(close_op);
+    cr_assert_eq(turn(&fixture), -EPERM);
+    fixture_close(&fixture);
+    expect_closed(fds[0], fds[1]);
+    expect_closed(others[0], others[1]);
+}
+
+/* The last wait() found no memory, so there was none that took it. */
+Test(quiet, a_close_left_in_the_queue_is_made_when_the_engine_is_closed)
+{
+    open_sized(&(struct tier){0}, (struct weir__uring_tuning){0});
+    if (!(fixture.engine->ops->features(fixture.engine) & WEIR__URING_BIT(CQE_SKIP)))
+        cr_skip("this kernel cannot leave out completions");
+    struct recorded *close_op = record(&fixture, WEIR__OP_CLOSE, fds[0]);
+    close_op->op.flags = WEIR__OP_QUIET;
+    seccomp_fail(__NR_io_uring_enter, EAGAIN, SECCOMP_ANY, 0);
+    submit(close_op);
+    cr_assert_eq(turn_now(&fixture), 0);
+    forget(close_op);
+    fixture_close(&fixture);
+    expect_closed(fds[0], fds[1]);
+}
