@@ -3,92 +3,19 @@
  * as short as they can be. What is tested is what is run and told; never how fast.
  */
 #include <criterion/criterion.h>
-#include <jansson.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "process.h"
+#include "command.h"
 
 #define QUICK "--rounds", "2", "--slice", "0.02"
 
-enum { SECONDS = 60 };
+#define ABLATE(...) RUN("compare", "--ablate", __VA_ARGS__)
 
-static struct process process;
-static char directory[64];
-static char json_path[128];
-static json_t *document;
-
-static void setup(void)
-{
-    memset(&process, 0, sizeof process);
-    strcpy(directory, "/tmp/weir-ablate-XXXXXX");
-    cr_assert_not_null(mkdtemp(directory));
-    snprintf(json_path, sizeof json_path, "%s/r.json", directory);
-}
-
-static void teardown(void)
-{
-    char command[160];
-
-    json_decref(document);
-    process_free(&process);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
-}
-
-TestSuite(ablate, .init = setup, .fini = teardown, .timeout = 120);
-
-/* Runs compare --ablate with these arguments, a NULL at the end. */
-static int ablate(const char *first, ...)
-{
-    char *argv[64] = {WEIR_BENCH, "compare", "--ablate"};
-    size_t argc = 3;
-    va_list args;
-
-    va_start(args, first);
-    for (const char *at = first; at != NULL; at = va_arg(args, const char *))
-        argv[argc++] = (char *)at;
-    va_end(args);
-    return process_run(&process, argv, SECONDS);
-}
-
-static void expect_exit(int got, int want)
-{
-    cr_assert_eq(got, want, "exit status %d, want %d\nout:\n%s\nerr:\n%s", got, want, process.out,
-                 process.err);
-}
-
-static void expect_err(const char *part)
-{
-    cr_assert_not_null(strstr(process.err, part), "no '%s' in:\n%s", part, process.err);
-}
-
-static void expect_out(const char *part)
-{
-    cr_assert_not_null(strstr(process.out, part), "no '%s' in:\n%s", part, process.out);
-}
-
-static json_t *at(json_t *object, const char *key)
-{
-    json_t *value = json_object_get(object, key);
-
-    cr_assert_not_null(value, "no field '%s'", key);
-    return value;
-}
-
-static json_t *load_json(void)
-{
-    json_error_t error;
-
-    document = json_load_file(json_path, 0, &error);
-    cr_assert_not_null(document, "%s: line %d: %s", json_path, error.line, error.text);
-    return document;
-}
+TestSuite(ablate, .init = command_setup, .fini = command_teardown, .timeout = 120);
 
 /* The words of a ready line; "" where the server has none. */
 static const char *first_feature(json_t *cell)
@@ -100,7 +27,7 @@ static const char *first_feature(json_t *cell)
 
 Test(ablate, each_feature_is_switched_alone_against_the_engine_as_it_comes)
 {
-    expect_exit(ablate("epoll-et", QUICK, "--conns", "3", "--json", json_path, NULL), 0);
+    expect_exit(ABLATE("epoll-et", QUICK, "--conns", "3", "--json", json_path), 0);
     json_t *columns = at(load_json(), "columns");
     json_t *cells = at(json_array_get(columns, 0), "cells");
     json_t *features = at(at(document, "ablation"), "features");
@@ -137,7 +64,7 @@ Test(ablate, without_a_word_five_kinds_of_work_are_run)
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max < 4096)
         cr_skip_test("1000 connections of three servers do not fit into %llu descriptors",
                      (unsigned long long)limit.rlim_max);
-    expect_exit(ablate("epoll", QUICK, "--json", json_path, NULL), 0);
+    expect_exit(ABLATE("epoll", QUICK, "--json", json_path), 0);
     json_t *columns = at(load_json(), "columns");
 
     cr_assert_eq(json_array_size(columns), 5);
@@ -152,8 +79,7 @@ Test(ablate, without_a_word_five_kinds_of_work_are_run)
 
 Test(ablate, a_shape_alone_is_work_enough)
 {
-    expect_exit(
-        ablate("epoll", QUICK, "--shape", "idle", "--conns", "20", "--json", json_path, NULL), 0);
+    expect_exit(ABLATE("epoll", QUICK, "--shape", "idle", "--conns", "20", "--json", json_path), 0);
     json_t *columns = at(load_json(), "columns");
 
     cr_assert_eq(json_array_size(columns), 1);
@@ -163,14 +89,14 @@ Test(ablate, a_shape_alone_is_work_enough)
 
 Test(ablate, a_closed_shape_that_was_named_is_no_default)
 {
-    expect_exit(ablate("epoll", QUICK, "--shape", "closed", "--conns", "2,3", NULL), 0);
+    expect_exit(ABLATE("epoll", QUICK, "--shape", "closed", "--conns", "2,3"), 0);
     expect_out("2 conns");
     expect_out("3 conns");
 }
 
 Test(ablate, the_table_says_what_a_ratio_is_and_what_chance_does)
 {
-    expect_exit(ablate("epoll-et", "--rounds", "8", "--slice", "0.02", "--conns", "3", NULL), 0);
+    expect_exit(ABLATE("epoll-et", "--rounds", "8", "--slice", "0.02", "--conns", "3"), 0);
     expect_out("server CPU per request without it,\ndivided by the same with it");
     expect_out("\nwithout\n");
     expect_out("\nA/A ");
@@ -178,7 +104,7 @@ Test(ablate, the_table_says_what_a_ratio_is_and_what_chance_does)
 
 Test(ablate, a_budget_is_enough_for_an_interval)
 {
-    expect_exit(ablate("epoll", "--budget", "1", "--conns", "2", "--json", json_path, NULL), 0);
+    expect_exit(ABLATE("epoll", "--budget", "1", "--conns", "2", "--json", json_path), 0);
     json_t *run = at(json_array_get(at(load_json(), "columns"), 0), "run");
 
     cr_assert_geq(json_integer_value(at(run, "rounds")), 8);
@@ -192,8 +118,8 @@ Test(ablate, all_files_are_written)
 
     for (size_t i = 0; i < 3; i++)
         snprintf(paths[i], sizeof paths[i], "%s/%s", directory, names[i]);
-    expect_exit(ablate("epoll", QUICK, "--conns", "2", "--csv", paths[0], "--html", paths[1],
-                       "--markdown", paths[2], NULL),
+    expect_exit(ABLATE("epoll", QUICK, "--conns", "2", "--csv", paths[0], "--html", paths[1],
+                       "--markdown", paths[2]),
                 0);
     for (size_t i = 0; i < 3; i++)
         cr_assert(stat(paths[i], &stat_now) == 0 && stat_now.st_size > 0, "%s", paths[i]);
@@ -201,8 +127,7 @@ Test(ablate, all_files_are_written)
 
 Test(ablate, options_of_the_engine_stay_as_they_are)
 {
-    expect_exit(ablate("epoll:per=connection", QUICK, "--conns", "2", "--json", json_path, NULL),
-                0);
+    expect_exit(ABLATE("epoll:per=connection", QUICK, "--conns", "2", "--json", json_path), 0);
     json_t *features = at(at(load_json(), "ablation"), "features");
     const char *spec = json_string_value(at(json_array_get(features, 0), "engine"));
 
@@ -213,7 +138,7 @@ Test(ablate, rows_whose_connections_do_not_fit_at_once_are_measured_in_parts)
 {
     /* 4 servers of 20 connections do not fit, 3 do: each feature is run by itself. */
     process.nofile = 64 + 3 * 20 + 10;
-    expect_exit(ablate("epoll-et", QUICK, "--conns", "20", "--json", json_path, NULL), 0);
+    expect_exit(ABLATE("epoll-et", QUICK, "--conns", "20", "--json", json_path), 0);
     json_t *features = at(at(load_json(), "ablation"), "features");
     json_t *column = json_array_get(at(document, "columns"), 0);
     size_t switched = 0;
@@ -232,7 +157,7 @@ Test(ablate, rows_whose_connections_do_not_fit_at_once_are_measured_in_parts)
 Test(ablate, a_usual_column_that_does_not_fit_is_left_out_and_said)
 {
     process.nofile = 500;
-    expect_exit(ablate("epoll", QUICK, "--json", json_path, NULL), 0);
+    expect_exit(ABLATE("epoll", QUICK, "--json", json_path), 0);
     cr_assert_eq(json_array_size(at(load_json(), "columns")), 4);
     expect_err("1000 conns is left out: ");
 }
@@ -240,20 +165,18 @@ Test(ablate, a_usual_column_that_does_not_fit_is_left_out_and_said)
 Test(ablate, connections_that_were_asked_for_and_do_not_fit_are_refused)
 {
     process.nofile = 500;
-    expect_exit(ablate("epoll", QUICK, "--conns", "1000", NULL), 2);
+    expect_exit(ABLATE("epoll", QUICK, "--conns", "1000"), 2);
     expect_err("RLIMIT_NOFILE");
 }
 
 Test(ablate, an_interruption_still_tells_what_there_is)
 {
-    char *argv[] = {WEIR_BENCH, "compare", "--ablate", "epoll",  "--rounds", "8", "--slice",
-                    "2",        "--conns", "2",        "--json", json_path,  NULL};
-
-    process_start(&process, argv);
+    LAUNCH("compare", "--ablate", "epoll", "--rounds", "8", "--slice", "2", "--conns", "2",
+           "--json", json_path);
     process_expect(&process, true, "servers connected", 30);
     kill(process.pid, SIGINT);
-    process_wait(&process, 30);
-    cr_assert_eq(process.status, 130, "%d: %s", process.status, process.err);
+    process_wait(&process, COMMAND_SECONDS);
+    expect_exit(process.status, 130);
     expect_out("INTERRUPTED");
     json_t *ablation = at(load_json(), "ablation"); /* json_is_true() looks twice */
     cr_assert(json_is_true(at(ablation, "interrupted")));
@@ -261,34 +184,29 @@ Test(ablate, an_interruption_still_tells_what_there_is)
 
 Test(ablate, what_does_not_go_together_is_refused)
 {
-    expect_exit(ablate("epoll", "--engines", "poll", NULL), 2);
+    expect_exit(ABLATE("epoll", "--engines", "poll"), 2);
     expect_err("leave out --engines");
-    process_free(&process);
-    expect_exit(ablate("epoll", "--reference", "epoll", NULL), 2);
+    expect_exit(ABLATE("epoll", "--reference", "epoll"), 2);
     expect_err("leave out --reference");
-    process_free(&process);
-    expect_exit(ablate("epoll", "--baseline", "/dev/null", NULL), 2);
+    expect_exit(ABLATE("epoll", "--baseline", "/dev/null"), 2);
     expect_err("--ablate has none");
-    process_free(&process);
-    expect_exit(ablate("epoll,select", NULL), 2);
+    expect_exit(ABLATE("epoll,select"), 2);
     expect_err("one engine at a time");
-    process_free(&process);
-    expect_exit(ablate("reactors", NULL), 2);
+    expect_exit(ABLATE("reactors"), 2);
     expect_err("one engine at a time");
 }
 
 Test(ablate, an_engine_without_features_names_those_that_have_some)
 {
-    expect_exit(ablate("poll", NULL), 2);
+    expect_exit(ABLATE("poll"), 2);
     expect_err("it has no features to switch; these have: ");
     expect_err("epoll-et");
 }
 
 Test(ablate, an_unknown_engine_or_option_lists_the_valid_ones)
 {
-    expect_exit(ablate("nonsense", NULL), 2);
+    expect_exit(ABLATE("nonsense"), 2);
     expect_err("unknown engine 'nonsense'; valid: ");
-    process_free(&process);
-    expect_exit(ablate("epoll:colour=red", NULL), 2);
+    expect_exit(ABLATE("epoll:colour=red"), 2);
     expect_err("--ablate epoll:colour=red: unknown option");
 }

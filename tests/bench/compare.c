@@ -5,10 +5,8 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <jansson.h>
 #include <pty.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,85 +15,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "process.h"
+#include "command.h"
 
-#define GOOD(name) "--server-command", name "=" FAKE_SERVER " good"
-#define QUICK      "--rounds", "8", "--slice", "0.02", "--conns", "4"
+#define QUICK "--rounds", "8", "--slice", "0.02", "--conns", "4"
 
 /* Chunks that a server is sure to see in those rounds: one of each connection in each slice. */
 #define SOME "20"
 
-enum { SECONDS = 60 };
+#define COMPARE(...) RUN("compare", __VA_ARGS__)
 
-static struct process process;
-static char directory[64];
-static char json_path[128];
-
-static void setup(void)
-{
-    memset(&process, 0, sizeof process);
-    strcpy(directory, "/tmp/weir-compare-XXXXXX");
-    cr_assert_not_null(mkdtemp(directory));
-    snprintf(json_path, sizeof json_path, "%s/r.json", directory);
-}
-
-static void teardown(void)
-{
-    char command[160];
-
-    process_free(&process);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
-}
-
-TestSuite(compare, .init = setup, .fini = teardown, .timeout = 120);
-
-/* Runs compare with these arguments, a NULL at the end. */
-static int compare(const char *first, ...)
-{
-    char *argv[64] = {WEIR_BENCH, "compare"};
-    size_t argc = 2;
-    va_list args;
-
-    va_start(args, first);
-    for (const char *at = first; at != NULL; at = va_arg(args, const char *))
-        argv[argc++] = (char *)at;
-    va_end(args);
-    return process_run(&process, argv, SECONDS);
-}
-
-static void expect_exit(int got, int want)
-{
-    cr_assert_eq(got, want, "exit status %d, want %d\nout:\n%s\nerr:\n%s", got, want, process.out,
-                 process.err);
-}
-
-static void expect_err(const char *part)
-{
-    cr_assert_not_null(strstr(process.err, part), "no '%s' in:\n%s", part, process.err);
-}
-
-static void expect_out(const char *part)
-{
-    cr_assert_not_null(strstr(process.out, part), "no '%s' in:\n%s", part, process.out);
-}
-
-static json_t *load_json(void)
-{
-    json_error_t error;
-    json_t *document = json_load_file(json_path, 0, &error);
-
-    cr_assert_not_null(document, "%s: line %d: %s", json_path, error.line, error.text);
-    return document;
-}
-
-static json_t *at(json_t *object, const char *key)
-{
-    json_t *value = json_object_get(object, key);
-
-    cr_assert_not_null(value, "no field '%s'", key);
-    return value;
-}
+TestSuite(compare, .init = command_setup, .fini = command_teardown, .timeout = 120);
 
 static void expect_number(json_t *object, const char *key)
 {
@@ -116,7 +45,7 @@ static void expect_interval(json_t *object)
     cr_assert_gt(median, 0);
 }
 
-static json_t *cell_of(json_t *document, const char *engine)
+static json_t *cell_of(const char *engine)
 {
     json_t *cell;
     size_t i;
@@ -196,27 +125,26 @@ static void check_cell(json_t *cell, bool is_reference)
 
 Test(compare, the_json_has_every_field_that_is_promised)
 {
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--seed", "7", "--json",
-                        json_path, NULL),
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--seed", "7", "--json",
+                        json_path),
                 0);
-    json_t *document = load_json();
+    load_json();
 
     cr_assert(json_is_string(at(document, "weir")));
     check_host(at(document, "host"));
     check_run(at(document, "run"));
     cr_assert_eq(json_array_size(at(document, "cells")), 2);
-    check_cell(cell_of(document, "a"), true);
-    check_cell(cell_of(document, "b"), false);
-    json_decref(document);
+    check_cell(cell_of("a"), true);
+    check_cell(cell_of("b"), false);
 }
 
 Test(compare, a_burst_has_elapsed_milliseconds)
 {
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), "--shape", "burst",
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), "--shape", "burst",
                         "--requests-per-conn", "5", "--rounds", "8", "--conns", "3,6", "--json",
-                        json_path, NULL),
+                        json_path),
                 0);
-    json_t *document = load_json();
+    load_json();
     json_t *cell;
     size_t i;
 
@@ -229,18 +157,16 @@ Test(compare, a_burst_has_elapsed_milliseconds)
                      8 * 5 * json_integer_value(at(cell, "conns")));
     }
     expect_out("elapsed ms, by clients at once");
-    json_decref(document);
 }
 
 Test(compare, a_budget_alone_runs_enough_rounds_for_an_interval)
 {
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), "--budget", "1", "--conns", "2",
-                        "--json", json_path, NULL),
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), "--budget", "1", "--conns", "2",
+                        "--json", json_path),
                 0);
-    json_t *document = load_json();
+    load_json();
 
     cr_assert_geq(json_integer_value(at(at(document, "run"), "rounds")), 8);
-    json_decref(document);
 }
 
 Test(compare, all_other_files_are_written_too)
@@ -253,8 +179,8 @@ Test(compare, all_other_files_are_written_too)
     snprintf(csv, sizeof csv, "%s/r.csv", directory);
     snprintf(html, sizeof html, "%s/r.html", directory);
     snprintf(markdown, sizeof markdown, "%s/r.md", directory);
-    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, "--csv", csv, "--html", html,
-                        "--markdown", markdown, NULL),
+    expect_exit(COMPARE("--engines", "a", GOOD("a"), QUICK, "--csv", csv, "--html", html,
+                        "--markdown", markdown),
                 0);
     cr_assert(stat(csv, &stat_now) == 0 && stat_now.st_size > 0);
     cr_assert(stat(html, &stat_now) == 0 && stat_now.st_size > 0);
@@ -263,17 +189,15 @@ Test(compare, all_other_files_are_written_too)
 
 Test(compare, json_on_standard_output_is_nothing_but_json)
 {
-    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, "--json", "-", NULL), 0);
-    json_t *document = json_loads(process.out, 0, NULL);
-
+    expect_exit(COMPARE("--engines", "a", GOOD("a"), QUICK, "--json", "-"), 0);
+    document = json_loads(process.out, 0, NULL);
     cr_assert_not_null(document, "%s", process.out);
-    json_decref(document);
     expect_err("requests/s");
 }
 
 Test(compare, piped_output_has_plain_lines_and_no_escapes)
 {
-    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, NULL), 0);
+    expect_exit(COMPARE("--engines", "a", GOOD("a"), QUICK), 0);
     cr_assert_null(strchr(process.out, '\033'));
     cr_assert_null(strchr(process.err, '\033'));
     cr_assert_null(strchr(process.err, '\r'));
@@ -349,116 +273,108 @@ Test(compare, no_color_keeps_the_progress_and_drops_the_colours)
 
 Test(compare, a_model_that_cannot_run_is_a_row_that_says_why)
 {
-    expect_exit(compare("--engines", "a,small", GOOD("a"), "--server-command",
-                        "small=" FAKE_SERVER " refuse", QUICK, "--json", json_path, NULL),
+    expect_exit(COMPARE("--engines", "a,small", GOOD("a"), "--server-command",
+                        "small=" FAKE_SERVER " refuse", QUICK, "--json", json_path),
                 0);
-    json_t *document = load_json();
-    json_t *cell = cell_of(document, "small");
+    load_json();
+    json_t *cell = cell_of("small");
 
     expect_out("skipped: this machine is too small");
     cr_assert_str_eq(json_string_value(at(cell, "skipped")), "this machine is too small");
     cr_assert(json_is_null(at(cell, "requests")), "unknown is null, never 0");
     cr_assert(json_is_null(at(cell, "rps")));
-    json_decref(document);
 }
 
 Test(compare, a_server_command_that_engines_does_not_name_is_a_row_as_well)
 {
-    expect_exit(compare("--engines", "a", GOOD("a"), GOOD("b"), GOOD("c"), QUICK, "--json",
-                        json_path, NULL),
-                0);
-    json_t *document = load_json();
+    expect_exit(
+        COMPARE("--engines", "a", GOOD("a"), GOOD("b"), GOOD("c"), QUICK, "--json", json_path), 0);
+    load_json();
 
-    cr_assert_not_null(cell_of(document, "b"));
-    cr_assert_not_null(cell_of(document, "c"));
-    json_decref(document);
+    cr_assert_not_null(cell_of("b"));
+    cr_assert_not_null(cell_of("c"));
 }
 
 Test(compare, nothing_that_could_run_is_exit_3)
 {
-    expect_exit(compare("--engines", "small", "--server-command", "small=" FAKE_SERVER " refuse",
-                        QUICK, NULL),
-                3);
+    expect_exit(
+        COMPARE("--engines", "small", "--server-command", "small=" FAKE_SERVER " refuse", QUICK),
+        3);
 }
 
 Test(compare, another_reference_is_taken_and_said_only_where_none_was_named)
 {
     const char *refuse = "small=" FAKE_SERVER " refuse";
 
-    expect_exit(compare("--engines", "small,a", "--server-command", refuse, GOOD("a"), QUICK,
-                        "--reference", "small", "--json", json_path, NULL),
+    expect_exit(COMPARE("--engines", "small,a", "--server-command", refuse, GOOD("a"), QUICK,
+                        "--reference", "small", "--json", json_path),
                 0);
     expect_out("the reference did not run");
-    json_t *document = load_json();
-    cr_assert(json_is_null(at(cell_of(document, "a"), "vs_reference")));
-    json_decref(document);
+    load_json();
+    cr_assert(json_is_null(at(cell_of("a"), "vs_reference")));
 }
 
 Test(compare, a_server_that_dies_has_a_row_that_says_how_and_the_others_finish)
 {
-    expect_exit(compare("--engines", "a,mortal", GOOD("a"), "--server-command",
-                        "mortal=" FAKE_SERVER " die " SOME, QUICK, "--json", json_path, NULL),
+    expect_exit(COMPARE("--engines", "a,mortal", GOOD("a"), "--server-command",
+                        "mortal=" FAKE_SERVER " die " SOME, QUICK, "--json", json_path),
                 1);
-    json_t *document = load_json();
-    json_t *mortal = cell_of(document, "mortal");
+    load_json();
+    json_t *mortal = cell_of("mortal");
 
     expect_out("killed by signal 6");
     expect_out("its last words: I cannot go on");
     cr_assert_not_null(strstr(json_string_value(at(mortal, "failed")), "killed by signal 6"));
     cr_assert_not(json_is_true(at(mortal, "verified")));
-    check_cell(cell_of(document, "a"), true);
+    check_cell(cell_of("a"), true);
     cr_assert_eq(json_integer_value(at(at(document, "run"), "rounds")), 8);
-    json_decref(document);
 }
 
 Test(compare, an_exit_status_is_told_apart_from_a_signal)
 {
-    expect_exit(compare("--engines", "a,mortal", GOOD("a"), "--server-command",
-                        "mortal=" FAKE_SERVER " exit " SOME, QUICK, NULL),
+    expect_exit(COMPARE("--engines", "a,mortal", GOOD("a"), "--server-command",
+                        "mortal=" FAKE_SERVER " exit " SOME, QUICK),
                 1);
     expect_out("exited with status 7; its last words: I will not go on");
 }
 
 Test(compare, wrong_bytes_are_exit_1_and_the_first_difference_is_shown)
 {
-    expect_exit(compare("--engines", "a,liar", GOOD("a"), "--server-command",
-                        "liar=" FAKE_SERVER " wrong " SOME, QUICK, "--json", json_path, NULL),
+    expect_exit(COMPARE("--engines", "a,liar", GOOD("a"), "--server-command",
+                        "liar=" FAKE_SERVER " wrong " SOME, QUICK, "--json", json_path),
                 1);
-    json_t *document = load_json();
-    json_t *liar = cell_of(document, "liar");
+    load_json();
+    json_t *liar = cell_of("liar");
 
     expect_out("wrong bytes came back: ");
     expect_out("want 0x");
     cr_assert_not(json_is_true(at(liar, "verified")));
-    check_cell(cell_of(document, "a"), true);
-    json_decref(document);
+    check_cell(cell_of("a"), true);
 }
 
 Test(compare, bytes_that_nobody_asked_for_are_wrong_bytes)
 {
-    expect_exit(compare("--engines", "a,rude", GOOD("a"), "--server-command",
-                        "rude=" FAKE_SERVER " unasked", QUICK, NULL),
+    expect_exit(COMPARE("--engines", "a,rude", GOOD("a"), "--server-command",
+                        "rude=" FAKE_SERVER " unasked", QUICK),
                 1);
     expect_out("FAILED: wrong bytes came back: ");
 }
 
 Test(compare, a_reference_that_dies_leaves_the_others_without_a_failure_of_theirs)
 {
-    expect_exit(compare("--engines", "mortal,a", "--server-command",
-                        "mortal=" FAKE_SERVER " die " SOME, GOOD("a"), QUICK, "--json", json_path,
-                        NULL),
+    expect_exit(COMPARE("--engines", "mortal,a", "--server-command",
+                        "mortal=" FAKE_SERVER " die " SOME, GOOD("a"), QUICK, "--json", json_path),
                 1);
-    json_t *document = load_json();
+    load_json();
 
-    cr_assert(json_is_null(at(cell_of(document, "a"), "failed")));
-    cr_assert(json_is_true(at(cell_of(document, "a"), "verified")));
-    json_decref(document);
+    cr_assert(json_is_null(at(cell_of("a"), "failed")));
+    cr_assert(json_is_true(at(cell_of("a"), "verified")));
 }
 
 Test(compare, a_server_that_never_gets_ready_fails_in_time)
 {
-    expect_exit(compare("--engines", "a,mute", GOOD("a"), "--server-command",
-                        "mute=" FAKE_SERVER " silent", QUICK, "--ready-timeout", "0.5", NULL),
+    expect_exit(COMPARE("--engines", "a,mute", GOOD("a"), "--server-command",
+                        "mute=" FAKE_SERVER " silent", QUICK, "--ready-timeout", "0.5"),
                 1);
     expect_out("no ready line in time");
 }
@@ -467,7 +383,7 @@ Test(compare, a_server_that_never_gets_ready_fails_in_time)
 static void doctor_baseline(double rps, double cpu)
 {
     static const char *const keys[] = {"median", "lo", "hi"};
-    json_t *document = load_json();
+    load_json();
     json_t *cell;
     size_t i;
 
@@ -482,33 +398,27 @@ static void doctor_baseline(double rps, double cpu)
         }
     }
     cr_assert_eq(json_dump_file(document, json_path, 0), 0);
-    json_decref(document);
 }
 
 Test(compare, slower_than_the_baseline_is_exit_4)
 {
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--json", json_path, NULL),
-                0);
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--json", json_path), 0);
     doctor_baseline(1000, 0.001);
-    process_free(&process);
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path,
-                        "--fail-if-slower", "50", NULL),
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path,
+                        "--fail-if-slower", "50"),
                 4);
     expect_out("REGRESSED");
-    process_free(&process);
-    expect_exit(
-        compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path, NULL), 0);
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path),
+                0);
     expect_out("Against the baseline");
 }
 
 Test(compare, faster_than_the_baseline_is_exit_0)
 {
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--json", json_path, NULL),
-                0);
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--json", json_path), 0);
     doctor_baseline(0.001, 1000);
-    process_free(&process);
-    expect_exit(compare("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path,
-                        "--fail-if-slower", "5", NULL),
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), QUICK, "--baseline", json_path,
+                        "--fail-if-slower", "5"),
                 0);
 }
 
@@ -519,8 +429,8 @@ Test(compare, a_file_that_cannot_be_written_is_told_before_the_run)
 
     snprintf(proof, sizeof proof, "%s/started", directory);
     snprintf(command, sizeof command, "a=touch %s", proof);
-    expect_exit(compare("--engines", "a", "--server-command", command, QUICK, "--json",
-                        "/nonexistent/r.json", NULL),
+    expect_exit(COMPARE("--engines", "a", "--server-command", command, QUICK, "--json",
+                        "/nonexistent/r.json"),
                 2);
     expect_err("/nonexistent/r.json");
     expect_err("No such file or directory");
@@ -529,7 +439,7 @@ Test(compare, a_file_that_cannot_be_written_is_told_before_the_run)
 
 Test(compare, two_results_in_one_file_are_refused)
 {
-    expect_exit(compare("--engines", "a", GOOD("a"), QUICK, "--json", "-", "--csv", "-", NULL), 2);
+    expect_exit(COMPARE("--engines", "a", GOOD("a"), QUICK, "--json", "-", "--csv", "-"), 2);
     expect_err("two results cannot both go to -");
     cr_assert_str_eq(process.out, "");
 }
@@ -543,14 +453,14 @@ Test(compare, a_closed_standard_output_does_not_put_the_table_into_a_file)
              "exec %s compare --engines a --server-command 'a=%s good' --rounds 1 --slice 0.01 "
              "--conns 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 --json %s >&-",
              WEIR_BENCH, FAKE_SERVER, json_path);
-    expect_exit(process_run(&process, argv, SECONDS), 0);
-    json_decref(load_json());
+    expect_exit(process_run(&process, argv, COMMAND_SECONDS), 0);
+    load_json();
 }
 
 Test(compare, too_few_descriptors_are_told_before_the_run_with_need_and_cure)
 {
     process.nofile = 200;
-    expect_exit(compare("--engines", "a", GOOD("a"), "--rounds", "8", "--conns", "1000", NULL), 2);
+    expect_exit(COMPARE("--engines", "a", GOOD("a"), "--rounds", "8", "--conns", "1000"), 2);
     expect_err("200");
     expect_err("ulimit -Hn");
 }
@@ -577,12 +487,11 @@ Test(compare, bad_usage_is_exit_2_and_lists_what_is_valid)
     };
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
-        expect_exit(compare(mistakes[i].option, mistakes[i].value, NULL), 2);
+        expect_exit(COMPARE(mistakes[i].option, mistakes[i].value), 2);
         expect_err(mistakes[i].says);
         cr_assert_str_eq(process.out, "");
-        process_free(&process);
     }
-    expect_exit(compare("--rounds", "8", "--budget", "5", NULL), 2);
+    expect_exit(COMPARE("--rounds", "8", "--budget", "5"), 2);
 }
 
 Test(compare, interrupted_it_prints_what_there_is_and_stops_its_servers)
@@ -593,20 +502,16 @@ Test(compare, interrupted_it_prints_what_there_is_and_stops_its_servers)
     snprintf(pid_file, sizeof pid_file, "%s/pid", directory);
     snprintf(command, sizeof command, "a=sh -c 'echo $$ > %s; exec %s good'", pid_file,
              FAKE_SERVER);
-    char *argv[] = {WEIR_BENCH, "compare", "--engines", "a",        "--server-command",
-                    command,    "--conns", "4",         "--rounds", "100000",
-                    "--slice",  "0.02",    "--json",    json_path,  NULL};
-
-    process_start(&process, argv);
-    process_expect(&process, true, "servers connected", SECONDS);
+    LAUNCH("compare", "--engines", "a", "--server-command", command, "--conns", "4", "--rounds",
+           "100000", "--slice", "0.02", "--json", json_path);
+    process_expect(&process, true, "servers connected", COMMAND_SECONDS);
     usleep(300000); /* somewhere in the rounds; wherever it is, the promise is the same */
     kill(process.pid, SIGINT);
-    process_wait(&process, SECONDS);
+    process_wait(&process, COMMAND_SECONDS);
     expect_exit(process.status, 130);
     expect_out("INTERRUPTED");
-    json_t *document = load_json();
+    load_json();
     cr_assert(json_is_true(at(at(document, "run"), "interrupted")));
-    json_decref(document);
     FILE *file = fopen(pid_file, "r");
     int pid = 0;
     cr_assert_not_null(file);
@@ -617,15 +522,11 @@ Test(compare, interrupted_it_prints_what_there_is_and_stops_its_servers)
 
 Test(compare, interrupted_in_a_long_slice_it_does_not_wait_for_its_end)
 {
-    char *argv[] = {
-        WEIR_BENCH, "compare", "--engines", "a",    "--server-command", "a=" FAKE_SERVER " good",
-        "--conns",  "4",       "--slice",   "3600", "--rounds",         "8",
-        NULL};
-
-    process_start(&process, argv);
-    process_expect(&process, true, "servers connected", SECONDS);
+    LAUNCH("compare", "--engines", "a", GOOD("a"), "--conns", "4", "--slice", "3600", "--rounds",
+           "8");
+    process_expect(&process, true, "servers connected", COMMAND_SECONDS);
     kill(process.pid, SIGINT);
-    process_wait(&process, SECONDS);
+    process_wait(&process, COMMAND_SECONDS);
     expect_exit(process.status, 130);
     expect_out("INTERRUPTED");
 }

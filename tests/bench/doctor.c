@@ -6,26 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "process.h"
+#include "command.h"
 
-enum { SECONDS = 30 };
-
-static struct process process;
-
-static void teardown(void)
-{
-    process_free(&process);
-}
-
-TestSuite(doctor, .fini = teardown, .timeout = 60);
-
-static void doctor(const char *option, const char *value, int status)
-{
-    char *argv[] = {WEIR_BENCH, "doctor", (char *)option, (char *)value, NULL};
-
-    cr_assert_eq(process_run(&process, argv, SECONDS), status, "status %d; out:\n%s\nerr:\n%s",
-                 process.status, process.out, process.err);
-}
+TestSuite(doctor, .init = command_setup, .fini = command_teardown, .timeout = 120);
 
 /* The line of its list that begins with `name`, copied. */
 static const char *line_of(const char *name)
@@ -44,7 +27,7 @@ static const char *line_of(const char *name)
 
 Test(doctor, limits_that_hold_are_listed_and_exit_0)
 {
-    doctor("--conns", "1", 0);
+    expect_exit(RUN("doctor", "--conns", "1"), 0);
     cr_assert_not_null(strstr(line_of("RLIMIT_NOFILE (driver)"), "ok"));
     cr_assert_not_null(strstr(line_of("Enough for 1 connections to each of 4 servers"), "Enough"));
     line_of("net.core.somaxconn");
@@ -57,7 +40,7 @@ Test(doctor, a_limit_that_does_not_hold_has_value_need_and_cure_and_exits_1)
     unsigned have, need;
 
     process.nofile = 200;
-    doctor("--conns", "1000", 1);
+    expect_exit(RUN("doctor", "--conns", "1000"), 1);
     const char *line = line_of("RLIMIT_NOFILE (server)");
     cr_assert_eq(sscanf(line, "RLIMIT_NOFILE (server) %u %u MISSING", &have, &need), 2, "%s", line);
     cr_assert_eq(have, 200);
@@ -68,11 +51,9 @@ Test(doctor, a_limit_that_does_not_hold_has_value_need_and_cure_and_exits_1)
 
 Test(doctor, bad_usage_is_exit_2_and_lists_what_is_valid)
 {
-    doctor("--conns", "0", 2);
-    cr_assert_not_null(strstr(process.err, "from 1 to 16m"), "%s", process.err);
-    process_free(&process);
-    doctor("--frob", "1", 2);
-    cr_assert_not_null(strstr(process.err, "unknown option '--frob'; valid: --conns, --servers"),
-                       "%s", process.err);
+    expect_exit(RUN("doctor", "--conns", "0"), 2);
+    expect_err("from 1 to 16m");
+    expect_exit(RUN("doctor", "--frob", "1"), 2);
+    expect_err("unknown option '--frob'; valid: --conns, --servers");
     cr_assert_str_eq(process.out, "");
 }

@@ -8,25 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "process.h"
+#include "command.h"
 
-enum { SECONDS = 100 };
-
-static struct process process;
-
-static void teardown(void)
-{
-    process_free(&process);
-}
-
-TestSuite(instructions, .fini = teardown, .timeout = 240);
+TestSuite(instructions, .init = command_setup, .fini = command_teardown, .timeout = 240);
 
 static int count(const char *engines, const char *conns)
 {
-    char *argv[] = {WEIR_BENCH,      "instructions", "--engines",
-                    (char *)engines, "--conns",      (char *)conns,
-                    "--requests",    "12",           NULL};
-    int status = process_run(&process, argv, SECONDS);
+    int status = RUN("instructions", "--engines", engines, "--conns", conns, "--requests", "12");
 
     if (strstr(process.out, "ptrace is not permitted"))
         cr_skip_test("ptrace is not permitted here");
@@ -54,7 +42,7 @@ static double figure(const char *name, unsigned conns)
 
 Test(instructions, a_batch_of_requests_takes_less_for_each_than_one_alone)
 {
-    cr_assert_eq(count("bare-epoll,epoll", "1,4"), 0, "%s%s", process.out, process.err);
+    expect_exit(count("bare-epoll,epoll", "1,4"), 0);
     cr_assert_gt(figure("bare-epoll", 4), 10);
     cr_assert_lt(figure("bare-epoll", 4), figure("bare-epoll", 1), "%s", process.out);
     cr_assert_lt(figure("epoll", 4), figure("epoll", 1), "%s", process.out);
@@ -63,20 +51,20 @@ Test(instructions, a_batch_of_requests_takes_less_for_each_than_one_alone)
 
 Test(instructions, an_unknown_engine_exits_2_and_the_valid_ones_are_named)
 {
-    cr_assert_eq(count("nothing", "1"), 2);
-    cr_assert_not_null(strstr(process.err, "unknown engine 'nothing'; valid: "), "%s", process.err);
+    expect_exit(count("nothing", "1"), 2);
+    expect_err("unknown engine 'nothing'; valid: ");
 }
 
 Test(instructions, too_many_connections_are_refused)
 {
-    cr_assert_eq(count("epoll", "5000"), 2);
-    cr_assert_not_null(strstr(process.err, "at most 4096"), "%s", process.err);
+    expect_exit(count("epoll", "5000"), 2);
+    expect_err("at most 4096");
 }
 
 Test(instructions, a_server_with_wrong_options_is_a_failed_row)
 {
-    cr_assert_eq(count("epoll:features=+nonsense", "1"), 1, "%s", process.out);
-    cr_assert_not_null(strstr(process.out, "failed: "), "%s", process.out);
+    expect_exit(count("epoll:features=+nonsense", "1"), 1);
+    expect_out("failed: ");
 }
 
 /* The server that is being counted, once it is. */
@@ -104,15 +92,10 @@ static pid_t counted_server(pid_t parent)
 
 Test(instructions, a_server_that_dies_is_a_failed_row)
 {
-    char *argv[] = {WEIR_BENCH, "instructions", "--engines", "epoll", "--conns",
-                    "1",        "--requests",   "1000000",   NULL};
-
-    cr_assert_eq(count("bare-epoll", "1"), 0); /* skips where nothing can be traced */
-    process_free(&process);
-    process_start(&process, argv);
+    expect_exit(count("bare-epoll", "1"), 0); /* skips where nothing can be traced */
+    LAUNCH("instructions", "--engines", "epoll", "--conns", "1", "--requests", "1000000");
     cr_assert_eq(kill(counted_server(process.pid), SIGKILL), 0);
-    process_wait(&process, SECONDS);
-    cr_assert_eq(process.status, 1, "%s%s", process.out, process.err);
-    cr_assert_not_null(strstr(process.out, "failed: the server ended while it was counted"), "%s",
-                       process.out);
+    process_wait(&process, COMMAND_SECONDS);
+    expect_exit(process.status, 1);
+    expect_out("failed: the server ended while it was counted");
 }

@@ -33,8 +33,10 @@ static void pause_a_little(void)
 
 void process_start(struct process *process, char *const argv[])
 {
-    process->out = NULL;
-    process->err = NULL;
+    unsigned nofile = process->nofile;
+
+    process_free(process);
+    process->nofile = nofile;
     process->out_fd = memfd_create("out", MFD_CLOEXEC);
     process->err_fd = memfd_create("err", MFD_CLOEXEC);
     cr_assert_geq(process->out_fd, 0);
@@ -127,7 +129,9 @@ void process_free(struct process *process)
     }
     free(process->out);
     free(process->err);
-    close(process->out_fd);
-    close(process->err_fd);
+    if (process->out_fd > 0) {
+        close(process->out_fd);
+        close(process->err_fd);
+    }
     memset(process, 0, sizeof *process);
 }

@@ -17,7 +17,8 @@ struct process {
     unsigned nofile; /* set before process_start: RLIMIT_NOFILE of the child; 0: as it is */
 };
 
-/* Starts argv[0]; output goes to memory files. Asserts on failure. */
+/* Starts argv[0]; output goes to memory files. Asserts on failure. `process` was zeroed, or is what
+ * an earlier start left, which is freed. */
 void process_start(struct process *process, char *const argv[]);
 
 /* Waits until it ends; kills it and fails the test after `seconds`. */

@@ -5,7 +5,6 @@
 #include <criterion/criterion.h>
 #include <arpa/inet.h>
 #include <errno.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,31 +13,20 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "process.h"
+#include "command.h"
 
-enum { SECONDS = 30 };
+TestSuite(serve, .init = command_setup, .fini = command_teardown, .timeout = 120);
 
-static struct process process;
-
-static void teardown(void)
+/* Starts a server and returns its port. `option` is a further one with its value, or NULL. */
+static unsigned start_with(const char *engine, const char *workload, const char *option,
+                           const char *value)
 {
-    process_free(&process);
-}
-
-TestSuite(serve, .fini = teardown, .timeout = 60);
-
-/* Starts a server and returns its port. `extra` are further arguments, NULL-terminated. */
-static unsigned start(const char *engine, const char *workload, char *const extra[])
-{
-    char *argv[32] = {WEIR_BENCH,   "serve",          "--engine", (char *)engine,
-                      "--workload", (char *)workload, "--listen", "127.0.0.1:0"};
     char wanted[128];
     unsigned port = 0;
 
-    for (size_t i = 0; extra != NULL && extra[i] != NULL; i++)
-        argv[8 + i] = extra[i];
-    process_start(&process, argv);
-    process_expect(&process, false, "\n", SECONDS);
+    LAUNCH("serve", "--engine", engine, "--workload", workload, "--listen", "127.0.0.1:0", option,
+           value);
+    process_expect(&process, false, "\n", COMMAND_SECONDS);
     char *line = process_text(&process, false);
     snprintf(wanted, sizeof wanted, "ready engine=%.*s workload=%s listen=127.0.0.1:%%u features=",
              (int)strcspn(engine, ":"), engine, workload);
@@ -48,12 +36,17 @@ static unsigned start(const char *engine, const char *workload, char *const extr
     return port;
 }
 
+static unsigned start(const char *engine, const char *workload)
+{
+    return start_with(engine, workload, NULL, NULL);
+}
+
 static int dial(unsigned port)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET,
                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                                .sin_port = htons((uint16_t)port)};
-    struct timeval limit = {.tv_sec = SECONDS};
+    struct timeval limit = {.tv_sec = COMMAND_SECONDS};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
     cr_assert_geq(fd, 0);
@@ -76,13 +69,13 @@ static void expect_echo(int fd, const void *data, size_t bytes)
 static void stop(int signal_number)
 {
     kill(process.pid, signal_number);
-    process_wait(&process, SECONDS);
-    cr_assert_eq(process.status, 0, "status %d; it said:\n%s", process.status, process.err);
+    process_wait(&process, COMMAND_SECONDS);
+    expect_exit(process.status, 0);
 }
 
 static void echoes_and_stops(const char *engine)
 {
-    int fd = dial(start(engine, "echo", NULL));
+    int fd = dial(start(engine, "echo"));
 
     for (int i = 0; i < 3; i++)
         expect_echo(fd, "hello, world", 12);
@@ -107,13 +100,13 @@ Test(serve, echoes_on_a_model_that_is_no_engine)
 
 Test(serve, stops_at_sigint_too)
 {
-    start("epoll", "echo", NULL);
+    start("epoll", "echo");
     stop(SIGINT);
 }
 
 Test(serve, frames_come_back_however_they_are_cut)
 {
-    int fd = dial(start("epoll", "frame", NULL));
+    int fd = dial(start("epoll", "frame"));
     unsigned char frame[4 + 300] = {0, 0, 1, 44};
     unsigned char got[sizeof frame];
 
@@ -133,8 +126,7 @@ Test(serve, frames_come_back_however_they_are_cut)
 
 Test(serve, a_frame_beyond_the_limit_closes_that_connection_alone)
 {
-    char *const limit[] = {"--max-frame", "1k", NULL};
-    unsigned port = start("epoll", "frame", limit);
+    unsigned port = start_with("epoll", "frame", "--max-frame", "1k");
     int good = dial(port);
     int bad = dial(port);
     char byte;
@@ -146,7 +138,7 @@ Test(serve, a_frame_beyond_the_limit_closes_that_connection_alone)
     cr_assert_neq(errno, EAGAIN);
     expect_echo(good, "\0\0\0\3def", 7);
     kill(process.pid, SIGUSR1);
-    process_expect(&process, true, "\"refused\":1,", SECONDS);
+    process_expect(&process, true, "\"refused\":1,", COMMAND_SECONDS);
     close(good);
     close(bad);
     stop(SIGTERM);
@@ -155,7 +147,7 @@ Test(serve, a_frame_beyond_the_limit_closes_that_connection_alone)
 Test(serve, a_large_message_goes_through_one_connection)
 {
     enum { BYTES = 1 << 20 };
-    int fd = dial(start("epoll", "echo", NULL));
+    int fd = dial(start("epoll", "echo"));
     char *data = malloc(BYTES);
     char *got = malloc(BYTES);
     size_t sent = 0;
@@ -192,14 +184,14 @@ static void expect_counters(const char *text)
     free(line);
 }
 
-static void counts(const char *engine, char *const extra[], int signal_number)
+static void counts(const char *engine, const char *option, int signal_number)
 {
-    int fd = dial(start(engine, "echo", extra));
+    int fd = dial(start_with(engine, "echo", option, NULL));
 
     expect_echo(fd, "count me", 8);
     if (signal_number > 0)
         kill(process.pid, signal_number);
-    process_expect(&process, true, "\"bytes_in\":8", SECONDS);
+    process_expect(&process, true, "\"bytes_in\":8", COMMAND_SECONDS);
     char *text = process_text(&process, true);
     const char *line = strstr(text, "\"bytes_in\":8");
     while (line > text && line[-1] != '\n')
@@ -212,39 +204,32 @@ static void counts(const char *engine, char *const extra[], int signal_number)
 
 Test(serve, stats_prints_json_each_second)
 {
-    char *const stats[] = {"--stats", NULL};
-
-    counts("epoll", stats, 0);
-    process_free(&process);
-    counts("bare-epoll", stats, 0);
+    counts("epoll", "--stats", 0);
+    counts("bare-epoll", "--stats", 0);
 }
 
 Test(serve, sigusr1_prints_the_counters_once)
 {
     counts("epoll", NULL, SIGUSR1);
-    process_free(&process);
     counts("bare-epoll", NULL, SIGUSR1);
 }
 
 Test(serve, sigusr1_lists_the_coroutines)
 {
-    int fd = dial(start("epoll:per=connection", "echo", NULL));
+    int fd = dial(start("epoll:per=connection", "echo"));
 
     expect_echo(fd, "x", 1);
     kill(process.pid, SIGUSR1);
-    process_expect(&process, true, "{\"coroutine\":\"", SECONDS);
+    process_expect(&process, true, "{\"coroutine\":\"", COMMAND_SECONDS);
     close(fd);
     stop(SIGTERM);
 }
 
 static void refuses(const char *option, const char *value, int status, const char *says)
 {
-    char *argv[] = {WEIR_BENCH, "serve", (char *)option, (char *)value, NULL};
-
-    cr_assert_eq(process_run(&process, argv, SECONDS), status, "%s", process.err);
-    cr_assert_not_null(strstr(process.err, says), "no '%s' in: %s", says, process.err);
+    expect_exit(RUN("serve", option, value), status);
+    expect_err(says);
     cr_assert_str_eq(process.out, "", "no ready line");
-    process_free(&process);
 }
 
 Test(serve, bad_usage_is_exit_2_and_lists_what_is_valid)
@@ -261,7 +246,7 @@ Test(serve, bad_usage_is_exit_2_and_lists_what_is_valid)
 
 Test(serve, an_address_that_is_taken_or_not_ours_is_told)
 {
-    unsigned port = start("epoll", "echo", NULL);
+    unsigned port = start("epoll", "echo");
     struct process first = process;
     char address[32];
 
@@ -275,21 +260,15 @@ Test(serve, an_address_that_is_taken_or_not_ours_is_told)
 
 Test(serve, a_model_of_echo_alone_cannot_serve_frames)
 {
-    char *argv[] = {WEIR_BENCH, "serve", "--engine", "bare-epoll", "--workload", "frame", NULL};
-
-    cr_assert_eq(process_run(&process, argv, SECONDS), 3);
-    cr_assert_not_null(strstr(process.err, "serves echo, sink, source only"), "%s", process.err);
+    expect_exit(RUN("serve", "--engine", "bare-epoll", "--workload", "frame"), 3);
+    expect_err("serves echo, sink, source only");
 }
 
 Test(serve, help_lists_every_option_with_its_default)
 {
-    char *argv[] = {WEIR_BENCH, "serve", "--help", NULL};
-
-    cr_assert_eq(process_run(&process, argv, SECONDS), 0);
-    cr_assert_not_null(strstr(process.out, "--drain"));
-    cr_assert_not_null(strstr(process.out, "Default: 5"));
-    process_free(&process);
-    char *unknown[] = {WEIR_BENCH, "dance", NULL};
-    cr_assert_eq(process_run(&process, unknown, SECONDS), 2);
-    cr_assert_not_null(strstr(process.err, "valid: compare, serve, load, doctor"));
+    expect_exit(RUN("serve", "--help"), 0);
+    expect_out("--drain");
+    expect_out("Default: 5");
+    expect_exit(RUN("dance"), 2);
+    expect_err("valid: compare, serve, load, doctor");
 }

@@ -4,90 +4,14 @@
  * bytes verified, and that the reports tell it in the shape's own words; never how fast.
  */
 #include <criterion/criterion.h>
-#include <jansson.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "process.h"
+#include "command.h"
 
-#define GOOD(name) "--server-command", name "=" FAKE_SERVER " good"
-#define QUICK      "--rounds", "2", "--slice", "0.02"
+#define QUICK "--rounds", "2", "--slice", "0.02"
 
-enum { SECONDS = 60 };
-
-static struct process process;
-static char directory[64];
-static char json_path[128];
-static json_t *document;
-
-static void setup(void)
-{
-    memset(&process, 0, sizeof process);
-    strcpy(directory, "/tmp/weir-shapes-XXXXXX");
-    cr_assert_not_null(mkdtemp(directory));
-    snprintf(json_path, sizeof json_path, "%s/r.json", directory);
-}
-
-static void teardown(void)
-{
-    char command[160];
-
-    json_decref(document);
-    process_free(&process);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
-}
-
-TestSuite(shapes, .init = setup, .fini = teardown, .timeout = 120);
-
-/* Runs a subcommand with these arguments, a NULL at the end. */
-static int run(const char *first, ...)
-{
-    char *argv[64] = {WEIR_BENCH};
-    size_t argc = 1;
-    va_list args;
-
-    va_start(args, first);
-    for (const char *at = first; at != NULL; at = va_arg(args, const char *))
-        argv[argc++] = (char *)at;
-    va_end(args);
-    return process_run(&process, argv, SECONDS);
-}
-
-static void expect_exit(int got, int want)
-{
-    cr_assert_eq(got, want, "exit status %d, want %d\nout:\n%s\nerr:\n%s", got, want, process.out,
-                 process.err);
-}
-
-static void expect_out(const char *part)
-{
-    cr_assert_not_null(strstr(process.out, part), "no '%s' in:\n%s", part, process.out);
-}
-
-static void expect_err(const char *part)
-{
-    cr_assert_not_null(strstr(process.err, part), "no '%s' in:\n%s", part, process.err);
-}
-
-static json_t *at(json_t *object, const char *key)
-{
-    json_t *value = json_object_get(object, key);
-
-    cr_assert_not_null(value, "no field '%s'", key);
-    return value;
-}
-
-static void load_json(void)
-{
-    json_error_t error;
-
-    document = json_load_file(json_path, 0, &error);
-    cr_assert_not_null(document, "%s: line %d: %s", json_path, error.line, error.text);
-}
+TestSuite(shapes, .init = command_setup, .fini = command_teardown, .timeout = 120);
 
 /* All cells served, every byte right, none skipped but those that say they cannot run here. */
 static void expect_all_verified(void)
@@ -118,8 +42,8 @@ static void expect_all_verified(void)
 
 Test(shapes, pipeline_is_served_by_all)
 {
-    expect_exit(run("compare", ALL, "--shape", "pipeline", "--depth", "8", "--conns", "3", QUICK,
-                    "--json", json_path, NULL),
+    expect_exit(RUN("compare", ALL, "--shape", "pipeline", "--depth", "8", "--conns", "3", QUICK,
+                    "--json", json_path),
                 0);
     expect_all_verified();
     expect_out("echo, pipeline, 8 in flight on each connection, 100-byte requests");
@@ -129,8 +53,8 @@ Test(shapes, pipeline_is_served_by_all)
 
 Test(shapes, pipeline_of_large_frames_is_served_by_all)
 {
-    expect_exit(run("compare", ALL, "--shape", "pipeline", "--workload", "frame", "--size", "200k",
-                    "--conns", "2", QUICK, "--json", json_path, NULL),
+    expect_exit(RUN("compare", ALL, "--shape", "pipeline", "--workload", "frame", "--size", "200k",
+                    "--conns", "2", QUICK, "--json", json_path),
                 0);
     expect_all_verified();
     cr_assert_eq(json_integer_value(at(at(document, "run"), "depth")), 16);
@@ -138,17 +62,16 @@ Test(shapes, pipeline_of_large_frames_is_served_by_all)
 
 Test(shapes, pipeline_of_large_echoes_is_served_by_all)
 {
-    expect_exit(run("compare", ALL, "--shape", "pipeline", "--size", "1m", "--conns", "2", QUICK,
-                    "--json", json_path, NULL),
+    expect_exit(RUN("compare", ALL, "--shape", "pipeline", "--size", "1m", "--conns", "2", QUICK,
+                    "--json", json_path),
                 0);
     expect_all_verified();
 }
 
 Test(shapes, pipeline_of_a_liar_is_exit_1_with_the_first_wrong_byte)
 {
-    expect_exit(run("compare", "--engines", "liar", "--server-command",
-                    "liar=" FAKE_SERVER " wrong 40", "--shape", "pipeline", "--conns", "2", QUICK,
-                    NULL),
+    expect_exit(RUN("compare", "--engines", "liar", "--server-command",
+                    "liar=" FAKE_SERVER " wrong 40", "--shape", "pipeline", "--conns", "2", QUICK),
                 1);
     expect_out("want 0x");
 }
@@ -157,9 +80,8 @@ Test(shapes, pipeline_of_a_liar_is_exit_1_with_the_first_wrong_byte)
 
 Test(shapes, churn_is_served_by_all)
 {
-    expect_exit(
-        run("compare", ALL, "--shape", "churn", "--conns", "5", QUICK, "--json", json_path, NULL),
-        0);
+    expect_exit(RUN("compare", ALL, "--shape", "churn", "--conns", "5", QUICK, "--json", json_path),
+                0);
     expect_all_verified();
     expect_out("echo, churn: connect, one request, close, 100-byte requests");
     expect_out("connections/s");
@@ -169,25 +91,24 @@ Test(shapes, churn_is_served_by_all)
 
 Test(shapes, churn_of_frames_is_served_by_all_that_serve_frames)
 {
-    expect_exit(run("compare", ALL, "--shape", "churn", "--workload", "frame", "--conns", "5",
-                    QUICK, "--json", json_path, NULL),
+    expect_exit(RUN("compare", ALL, "--shape", "churn", "--workload", "frame", "--conns", "5",
+                    QUICK, "--json", json_path),
                 0);
     expect_all_verified();
 }
 
 Test(shapes, churn_loads_any_server)
 {
-    expect_exit(run("compare", "--engines", "a", GOOD("a"), "--shape", "churn", "--conns", "3",
-                    QUICK, "--json", json_path, NULL),
+    expect_exit(RUN("compare", "--engines", "a", GOOD("a"), "--shape", "churn", "--conns", "3",
+                    QUICK, "--json", json_path),
                 0);
     expect_all_verified();
 }
 
 Test(shapes, churn_of_a_server_that_dies_is_exit_1_and_says_how)
 {
-    expect_exit(run("compare", "--engines", "mortal", "--server-command",
-                    "mortal=" FAKE_SERVER " die 30", "--shape", "churn", "--conns", "3", QUICK,
-                    NULL),
+    expect_exit(RUN("compare", "--engines", "mortal", "--server-command",
+                    "mortal=" FAKE_SERVER " die 30", "--shape", "churn", "--conns", "3", QUICK),
                 1);
     expect_out("its last words: I cannot go on");
 }
@@ -217,8 +138,8 @@ static void expect_mebibytes(double message_mib)
 
 static void expect_stream(const char *direction, const char *size, double message_mib)
 {
-    expect_exit(run("compare", ALL, "--shape", "stream", "--direction", direction, "--size", size,
-                    "--conns", "3", QUICK, "--json", json_path, NULL),
+    expect_exit(RUN("compare", ALL, "--shape", "stream", "--direction", direction, "--size", size,
+                    "--conns", "3", QUICK, "--json", json_path),
                 0);
     expect_all_verified();
     expect_mebibytes(message_mib);
@@ -245,15 +166,13 @@ Test(shapes, stream_from_the_server_is_served_by_all)
 Test(shapes, stream_in_messages_of_many_buffers)
 {
     expect_stream("in", "3m", 3);
-    process_free(&process);
-    json_decref(document);
     expect_stream("out", "1m", 1);
 }
 
 Test(shapes, stream_has_messages_of_64_kib_by_default)
 {
-    expect_exit(run("compare", "--engines", "epoll", "--shape", "stream", "--conns", "2", QUICK,
-                    "--json", json_path, NULL),
+    expect_exit(RUN("compare", "--engines", "epoll", "--shape", "stream", "--conns", "2", QUICK,
+                    "--json", json_path),
                 0);
     expect_all_verified();
     cr_assert_eq(json_integer_value(at(at(document, "run"), "size")), 65536);
@@ -262,8 +181,8 @@ Test(shapes, stream_has_messages_of_64_kib_by_default)
 
 Test(shapes, stream_to_a_server_that_knows_no_sink_is_exit_1)
 {
-    expect_exit(run("compare", "--engines", "echo", GOOD("echo"), "--shape", "stream", "--conns",
-                    "1", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "echo", GOOD("echo"), "--shape", "stream", "--conns",
+                    "1", QUICK),
                 1);
     expect_out("bytes more than were sent");
 }
@@ -283,8 +202,8 @@ Test(shapes, idle_is_served_by_all_and_tells_what_a_connection_costs)
     json_t *cell;
     size_t i;
 
-    expect_exit(run("compare", ALL, "--shape", "idle", "--active", "20", "--settle", "1", "--conns",
-                    "50", QUICK, "--json", json_path, NULL),
+    expect_exit(RUN("compare", ALL, "--shape", "idle", "--active", "20", "--settle", "1", "--conns",
+                    "50", QUICK, "--json", json_path),
                 0);
     expect_all_verified();
     expect_out("echo, closed loop on 20 % of the connections, the others idle");
@@ -309,8 +228,8 @@ Test(shapes, idle_is_served_by_all_and_tells_what_a_connection_costs)
 
 Test(shapes, idle_has_a_tenth_active_by_default)
 {
-    expect_exit(run("compare", "--engines", "epoll", "--shape", "idle", "--conns", "10", QUICK,
-                    "--json", json_path, NULL),
+    expect_exit(RUN("compare", "--engines", "epoll", "--shape", "idle", "--conns", "10", QUICK,
+                    "--json", json_path),
                 0);
     expect_all_verified();
     cr_assert_eq(json_integer_value(at(at(document, "run"), "active_percent")), 10);
@@ -320,36 +239,33 @@ Test(shapes, idle_has_a_tenth_active_by_default)
 
 Test(shapes, pipeline_has_its_depth_on_the_wire)
 {
-    expect_exit(run("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " deep 800",
-                    "--shape", "pipeline", "--depth", "8", "--conns", "2", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " deep 800",
+                    "--shape", "pipeline", "--depth", "8", "--conns", "2", QUICK),
                 0);
-    process_free(&process);
-    expect_exit(run("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " deep 801",
-                    "--shape", "pipeline", "--depth", "8", "--conns", "2", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " deep 801",
+                    "--shape", "pipeline", "--depth", "8", "--conns", "2", QUICK),
                 1);
     expect_out("exited with status 7");
 }
 
 Test(shapes, churn_asks_once_on_each_connection)
 {
-    expect_exit(run("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " once",
-                    "--shape", "churn", "--conns", "3", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " once",
+                    "--shape", "churn", "--conns", "3", QUICK),
                 0);
-    process_free(&process);
-    expect_exit(run("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " once",
-                    "--conns", "3", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " once",
+                    "--conns", "3", QUICK),
                 1);
     expect_out("asked a second time");
 }
 
 Test(shapes, idle_asks_on_the_active_connections_and_no_others)
 {
-    expect_exit(run("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " few 2",
-                    "--shape", "idle", "--active", "20", "--conns", "10", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " few 2",
+                    "--shape", "idle", "--active", "20", "--conns", "10", QUICK),
                 0);
-    process_free(&process);
-    expect_exit(run("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " few 2",
-                    "--shape", "idle", "--active", "30", "--conns", "10", QUICK, NULL),
+    expect_exit(RUN("compare", "--engines", "a", "--server-command", "a=" FAKE_SERVER " few 2",
+                    "--shape", "idle", "--active", "30", "--conns", "10", QUICK),
                 1);
     expect_out("exited with status 7");
 }
@@ -375,34 +291,29 @@ Test(shapes, options_of_another_shape_are_told)
     };
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
-        expect_exit(run("compare", mistakes[i].option, mistakes[i].value, NULL), 2);
+        expect_exit(RUN("compare", mistakes[i].option, mistakes[i].value), 2);
         expect_err(mistakes[i].says);
-        process_free(&process);
-        expect_exit(
-            run("load", "--connect", "127.0.0.1:1", mistakes[i].option, mistakes[i].value, NULL),
-            2);
+        expect_exit(RUN("load", "--connect", "127.0.0.1:1", mistakes[i].option, mistakes[i].value),
+                    2);
         expect_err(mistakes[i].says);
-        process_free(&process);
     }
 }
 
 Test(shapes, a_stream_brings_its_own_workload)
 {
-    expect_exit(run("compare", "--shape", "stream", "--workload", "echo", NULL), 2);
+    expect_exit(RUN("compare", "--shape", "stream", "--workload", "echo"), 2);
     expect_err("--shape stream brings its own workload: sink with this --direction");
-    process_free(&process);
-    expect_exit(run("compare", "--shape", "stream", "--direction", "out", "--size", "2m", NULL), 2);
+    expect_exit(RUN("compare", "--shape", "stream", "--direction", "out", "--size", "2m"), 2);
     expect_err("--size 2097152: the longest message of source is 1048576 bytes");
 }
 
 Test(shapes, a_baseline_of_another_depth_is_refused)
 {
-    expect_exit(run("compare", "--engines", "a", GOOD("a"), "--shape", "pipeline", "--depth", "2",
-                    "--conns", "2", QUICK, "--json", json_path, NULL),
+    expect_exit(RUN("compare", "--engines", "a", GOOD("a"), "--shape", "pipeline", "--depth", "2",
+                    "--conns", "2", QUICK, "--json", json_path),
                 0);
-    process_free(&process);
-    expect_exit(run("compare", "--engines", "a", GOOD("a"), "--shape", "pipeline", "--depth", "3",
-                    "--conns", "2", QUICK, "--baseline", json_path, NULL),
+    expect_exit(RUN("compare", "--engines", "a", GOOD("a"), "--shape", "pipeline", "--depth", "3",
+                    "--conns", "2", QUICK, "--baseline", json_path),
                 2);
     expect_err("its depth is 2, this run's is 3");
 }

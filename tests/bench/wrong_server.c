@@ -243,3 +243,16 @@ uint16_t wrong_server_port(const struct wrong_server *server)
     /* The port stands at the same place in both families. */
     return ntohs(((const struct sockaddr_in *)&server->addr)->sin_port);
 }
+
+uint16_t port_without_listener(void)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert(fd >= 0);
+    int rc = bind(fd, (struct sockaddr *)&addr, len);
+    assert(rc == 0);
+    rc = getsockname(fd, (struct sockaddr *)&addr, &len);
+    assert(rc == 0);
+    return ntohs(addr.sin_port);
+}

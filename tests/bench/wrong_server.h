@@ -62,4 +62,7 @@ void wrong_server_start(struct wrong_server *server);
 /* The port it took. */
 uint16_t wrong_server_port(const struct wrong_server *server);
 
+/* A port of 127.0.0.1 that is bound, and not listened on. */
+uint16_t port_without_listener(void);
+
 #endif
