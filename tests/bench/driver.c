@@ -13,93 +13,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/driver.h"
 #include "bench/workloads/workloads.h"
-#include "tests/bench/wrong_server.h"
+#include "tests/bench/driving.h"
 
-#define SLICE_NS      50000000u
 #define LONG_SLICE_NS 30000000000u
-/* Two tests wait for it; no good answer takes as long. */
-#define ANSWER_TIMEOUT_NS 2000000000u
-
-static struct wrong_server server;
-static struct driver *driver;
-static struct driver_target target;
-static struct driver_slice slice;
-static uint32_t id;
-
-/* A test that hangs dies of SIGALRM. (Criterion's .timeout leaks, which LeakSanitizer minds.) */
-static void bound(void)
-{
-    alarm(60);
-}
-
-/* The driver first: it is forked before this process has threads. */
-static void start_driver(unsigned threads)
-{
-    struct driver_options options = {.no_exec = true, .threads = threads};
-    cr_assert_eq(weir__driver_new(&driver, &options), 0, "%s", weir__driver_error(driver));
-}
-
-static void start_server(enum driver_workload workload, uint32_t conns, uint32_t size)
-{
-    server.wire_bytes = size + (workload == DRIVER_FRAME ? 4 : 0);
-    wrong_server_start(&server);
-    target.workload = workload;
-    target.conns = conns;
-    target.size_bytes = size;
-    target.seed = 42;
-    target.addr_len = server.addr_len;
-    memcpy(&target.addr, &server.addr, sizeof(server.addr));
-    target.pid_count = 1;
-    target.server_pids[0] = getpid();
-}
-
-static void open_target(void)
-{
-    cr_assert_eq(weir__driver_open(driver, &target, &id), 0, "%s", weir__driver_error(driver));
-}
-
-static void run_slice(void)
-{
-    cr_assert_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), 0, "%s",
-                 weir__driver_error(driver));
-}
-
-static void expect_clean(uint32_t conns)
-{
-    cr_assert_str_eq(slice.first_error, "");
-    cr_assert_eq(slice.errors, 0);
-    cr_assert_eq(slice.wrong, 0);
-    cr_assert_geq(slice.requests, conns);
-    cr_assert_eq(slice.bytes, slice.requests * server.wire_bytes);
-    cr_assert_eq(slice.latency.count, slice.requests);
-    cr_assert(slice.verified);
-    cr_assert_eq(slice.conns_alive, conns);
-    cr_assert_gt(slice.elapsed_ns, 0);
-    cr_assert_gt(slice.server_cpu_ns, 0);
-    cr_assert_gt(slice.driver_cpu_ns, 0);
-    cr_assert(slice.driver_busy > 0 && slice.driver_busy <= 1);
-    cr_assert_leq(slice.latency.max_ns, slice.elapsed_ns);
-}
-
-static void stop(void)
-{
-    cr_expect_eq(weir__driver_close(driver, id), 0, "%s", weir__driver_error(driver));
-    weir__driver_free(driver);
-}
 
 static void expect_closed_shape(enum driver_workload workload, uint32_t conns, uint32_t size)
 {
-    start_driver(1);
-    start_server(workload, conns, size);
-    open_target();
-    for (int i = 0; i < 3; i++) {
-        run_slice();
-        expect_clean(conns);
-    }
-    cr_expect_eq(server.accepted, conns);
-    stop();
+    start(workload, conns, size);
+    expect_clean_slices(conns);
 }
 
 Test(driver_closed, echoes_a_hundred_bytes_on_many_connections, .init = bound)
@@ -150,9 +72,7 @@ Test(driver_closed, leaves_a_thread_without_connections_in_peace, .init = bound)
 Test(driver_closed, keeps_the_connections_of_several_targets_open_between_slices, .init = bound)
 {
     uint32_t other;
-    start_driver(1);
-    start_server(DRIVER_ECHO, 10, 100);
-    open_target();
+    start(DRIVER_ECHO, 10, 100);
     target.seed = 7;
     target.conns = 5;
     cr_assert_eq(weir__driver_open(driver, &target, &other), 0);
@@ -186,46 +106,9 @@ Test(driver_closed, knows_no_server_cpu_without_a_process, .init = bound)
 
 /* --- servers that do one thing wrong -------------------------------------------------------- */
 
-static void start_wrong(enum fault fault, uint32_t request, uint32_t byte)
-{
-    server.fault = fault;
-    server.fault_conn = 2;
-    server.fault_request = request;
-    server.fault_byte = byte;
-    target.answer_timeout_ns = ANSWER_TIMEOUT_NS;
-    start_driver(1);
-    start_server(DRIVER_ECHO, 5, 100);
-    open_target();
-}
-
-/* A slow machine needs several slices to come to the request that goes wrong. */
-static void run_until_failure(void)
-{
-    do
-        run_slice();
-    while (slice.errors == 0);
-}
-
-/* One connection failed with a message that contains `text`; the four others went on. */
-static void expect_one_failure(const char *text, uint64_t wrong)
-{
-    cr_expect(strstr(slice.first_error, text), "'%s' is not in '%s'", text, slice.first_error);
-    cr_expect(strstr(slice.first_error, "connection 2 "), "'%s'", slice.first_error);
-    cr_expect_eq(slice.errors, 1);
-    cr_expect_eq(slice.wrong, wrong);
-    cr_expect_not(slice.verified);
-    cr_expect_geq(slice.requests, 4);
-    cr_expect_eq(slice.conns_alive, 4);
-    run_slice();
-    cr_expect(slice.verified);
-    cr_expect_eq(slice.conns_alive, 4);
-    weir__driver_free(driver);
-}
-
 Test(driver_notices, a_flipped_bit, .init = bound)
 {
-    start_wrong(FAULT_FLIP, 3, 77);
-    run_until_failure();
+    run_wrong(FAULT_FLIP, 3, 77);
     unsigned want, got;
     const char *at = strstr(slice.first_error, "request 3 byte 77: want 0x");
     cr_assert_not_null(at, "'%s'", slice.first_error);
@@ -236,57 +119,49 @@ Test(driver_notices, a_flipped_bit, .init = bound)
 
 Test(driver_notices, a_dropped_byte, .init = bound)
 {
-    start_wrong(FAULT_DROP, 0, 50);
-    run_until_failure();
+    run_wrong(FAULT_DROP, 0, 50);
     expect_one_failure("request 0 byte 5", 1);
 }
 
 Test(driver_notices, a_dropped_last_byte, .init = bound)
 {
-    start_wrong(FAULT_DROP, 2, 99);
-    run_until_failure();
+    run_wrong(FAULT_DROP, 2, 99);
     expect_one_failure("request 2: no answer within 2 s (99 of 100 bytes)", 0);
 }
 
 Test(driver_notices, bytes_that_were_never_sent, .init = bound)
 {
-    start_wrong(FAULT_EXTRA, 4, 0);
-    run_until_failure();
+    run_wrong(FAULT_EXTRA, 4, 0);
     expect_one_failure("request 4: 3 bytes more than were sent", 1);
 }
 
 Test(driver_notices, a_response_given_twice, .init = bound)
 {
-    start_wrong(FAULT_REPEAT, 5, 0);
-    run_until_failure();
+    run_wrong(FAULT_REPEAT, 5, 0);
     expect_one_failure("request 5 byte ", 1);
 }
 
 Test(driver_notices, an_early_close, .init = bound)
 {
-    start_wrong(FAULT_CLOSE, 1, 0);
-    run_until_failure();
+    run_wrong(FAULT_CLOSE, 1, 0);
     expect_one_failure("request 1: closed by the server after 0 of 100 bytes", 0);
 }
 
 Test(driver_notices, a_close_within_a_response, .init = bound)
 {
-    start_wrong(FAULT_CLOSE_HALF, 1, 40);
-    run_until_failure();
+    run_wrong(FAULT_CLOSE_HALF, 1, 40);
     expect_one_failure("request 1: closed by the server after 40 of 100 bytes", 0);
 }
 
 Test(driver_notices, a_reset, .init = bound)
 {
-    start_wrong(FAULT_RESET, 1, 0);
-    run_until_failure();
+    run_wrong(FAULT_RESET, 1, 0);
     expect_one_failure("request 1: Connection reset by peer after 0 of 100 bytes", 0);
 }
 
 Test(driver_notices, silence, .init = bound)
 {
-    start_wrong(FAULT_SILENT, 1, 0);
-    run_until_failure();
+    run_wrong(FAULT_SILENT, 1, 0);
     expect_one_failure("request 1: no answer within 2 s (0 of 100 bytes)", 0);
 }
 
@@ -294,14 +169,12 @@ Test(driver_notices, responses_of_another_connection, .init = bound)
 {
     server.fault = FAULT_SWAP;
     server.fault_request = 3;
-    start_driver(1);
-    start_server(DRIVER_ECHO, 2, 100);
-    open_target();
+    start(DRIVER_ECHO, 2, 100);
     /* One slice, which ends with its last connection. */
     cr_assert_eq(weir__driver_slice(driver, id, LONG_SLICE_NS, &slice), 0);
     cr_expect_eq(slice.wrong, 2);
     cr_expect_eq(slice.requests, 6);
-    cr_expect(strstr(slice.first_error, "request 3 byte "), "'%s'", slice.first_error);
+    expect_error("request 3 byte ");
     cr_expect_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), -ENOTCONN);
     cr_expect_str_eq(weir__driver_error(driver),
                      "no connection is left: Transport endpoint is not connected");
@@ -312,9 +185,7 @@ Test(driver_notices, a_wrong_frame_length, .init = bound)
 {
     server.fault = FAULT_FLIP;
     server.fault_byte = 3;
-    start_driver(1);
-    start_server(DRIVER_FRAME, 1, 256);
-    open_target();
+    start(DRIVER_FRAME, 1, 256);
     run_slice();
     cr_expect_str_eq(slice.first_error, "connection 0 request 0 byte 3: want 0x00, got 0x01");
     weir__driver_free(driver);
@@ -323,9 +194,7 @@ Test(driver_notices, a_wrong_frame_length, .init = bound)
 Test(driver_notices, bytes_waiting_when_the_target_is_closed, .init = bound)
 {
     server.fault = FAULT_LATE_EXTRA;
-    start_driver(1);
-    start_server(DRIVER_ECHO, 1, 100);
-    open_target();
+    start(DRIVER_ECHO, 1, 100);
     cr_assert_eq(weir__driver_slice(driver, id, 0, &slice), 0);
     cr_assert_eq(slice.requests, 1);
     sem_post(&server.say_extra);
@@ -337,19 +206,18 @@ Test(driver_notices, bytes_waiting_when_the_target_is_closed, .init = bound)
 
 /* --- the workloads as servers --------------------------------------------------------------- */
 
-static void start_workload(const struct weir_workload *workload, size_t piece_bytes)
+static void start_workload(const struct weir_workload *workload, size_t piece_bytes,
+                           enum driver_workload as, uint32_t conns, uint32_t size)
 {
     server.workload = workload;
     server.options.frame_limit_bytes = 1000;
     server.piece_bytes = piece_bytes;
-    start_driver(1);
+    start(as, conns, size);
 }
 
 Test(driver_and_workloads, agree_on_echo, .init = bound)
 {
-    start_workload(&weir__workload_echo, 4096);
-    start_server(DRIVER_ECHO, 8, 100);
-    open_target();
+    start_workload(&weir__workload_echo, 4096, DRIVER_ECHO, 8, 100);
     run_slice();
     expect_clean(8);
     stop();
@@ -357,9 +225,7 @@ Test(driver_and_workloads, agree_on_echo, .init = bound)
 
 Test(driver_and_workloads, agree_on_frames_of_exactly_the_limit, .init = bound)
 {
-    start_workload(&weir__workload_frame, 65536);
-    start_server(DRIVER_FRAME, 8, 1000);
-    open_target();
+    start_workload(&weir__workload_frame, 65536, DRIVER_FRAME, 8, 1000);
     run_slice();
     expect_clean(8);
     cr_expect_eq(server.refused, 0);
@@ -368,9 +234,7 @@ Test(driver_and_workloads, agree_on_frames_of_exactly_the_limit, .init = bound)
 
 Test(driver_and_workloads, agree_on_frames_that_come_three_bytes_at_a_time, .init = bound)
 {
-    start_workload(&weir__workload_frame, 3);
-    start_server(DRIVER_FRAME, 8, 20);
-    open_target();
+    start_workload(&weir__workload_frame, 3, DRIVER_FRAME, 8, 20);
     run_slice();
     expect_clean(8);
     stop();
@@ -378,16 +242,13 @@ Test(driver_and_workloads, agree_on_frames_that_come_three_bytes_at_a_time, .ini
 
 Test(driver_and_workloads, agree_that_a_frame_past_the_limit_ends_its_connection, .init = bound)
 {
-    start_workload(&weir__workload_frame, 65536);
-    start_server(DRIVER_FRAME, 3, 1001);
-    open_target();
+    start_workload(&weir__workload_frame, 65536, DRIVER_FRAME, 3, 1001);
     run_slice();
     cr_expect_eq(slice.errors, 3);
     cr_expect_eq(slice.wrong, 0);
     cr_expect_eq(slice.requests, 0);
-    cr_expect(strstr(slice.first_error, "request 0: ") &&
-                  strstr(slice.first_error, " after 0 of 1005 bytes"),
-              "'%s'", slice.first_error);
+    expect_error("request 0: ");
+    expect_error(" after 0 of 1005 bytes");
     cr_expect_eq(server.refused, 3);
     target.size_bytes = 100;
     server.wire_bytes = 104;
@@ -406,11 +267,9 @@ static void run_burst(void)
 
 Test(driver_burst, serves_all_clients_again_and_again, .init = bound)
 {
-    start_driver(1);
     target.shape.kind = SHAPE_BURST;
     target.shape.requests = 20;
-    start_server(DRIVER_ECHO, 100, 100);
-    open_target();
+    start(DRIVER_ECHO, 100, 100);
     for (uint32_t i = 1; i <= 4; i++) {
         run_burst();
         expect_clean(100);
@@ -440,10 +299,8 @@ Test(driver_burst, leaves_the_open_connections_alone, .init = bound)
 
 Test(driver_burst, asks_a_hundred_times_by_default, .init = bound)
 {
-    start_driver(1);
     target.shape.kind = SHAPE_BURST;
-    start_server(DRIVER_ECHO, 3, 10);
-    open_target();
+    start(DRIVER_ECHO, 3, 10);
     run_burst();
     cr_assert_eq(slice.requests, 300);
     stop();
@@ -454,17 +311,14 @@ Test(driver_burst, counts_a_client_that_failed, .init = bound)
     server.fault = FAULT_CLOSE;
     server.fault_conn = 3;
     server.fault_request = 7;
-    start_driver(1);
     target.shape.kind = SHAPE_BURST;
     target.shape.requests = 10;
-    start_server(DRIVER_ECHO, 8, 100);
-    open_target();
+    start(DRIVER_ECHO, 8, 100);
     run_burst();
     cr_expect_eq(slice.errors, 1);
     cr_expect_eq(slice.conns_alive, 7);
     cr_expect_eq(slice.requests, 77);
-    cr_expect(strstr(slice.first_error, "request 7: closed by the server"), "'%s'",
-              slice.first_error);
+    expect_error("request 7: closed by the server");
     stop();
 }
 
@@ -472,11 +326,9 @@ Test(driver_burst, counts_connects_that_had_to_be_repeated, .init = bound)
 {
     server.backlog = -1;
     server.accept_delay_ms = 500;
-    start_driver(1);
     target.shape.kind = SHAPE_BURST;
     target.shape.requests = 1;
-    start_server(DRIVER_ECHO, 6, 100);
-    open_target();
+    start(DRIVER_ECHO, 6, 100);
     run_burst();
     expect_clean(6);
     cr_expect_gt(slice.connect_retries, 0);
@@ -487,17 +339,14 @@ Test(driver_burst, counts_connects_that_had_to_be_repeated, .init = bound)
 Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
 {
     server.fault = FAULT_NEVER_CLOSE;
-    start_driver(1);
     target.shape.kind = SHAPE_BURST;
     target.shape.requests = 2;
     target.answer_timeout_ns = ANSWER_TIMEOUT_NS;
-    start_server(DRIVER_ECHO, 3, 100);
-    open_target();
+    start(DRIVER_ECHO, 3, 100);
     run_burst();
     cr_expect_eq(slice.errors, 1);
     cr_expect_eq(slice.requests, 6);
-    cr_expect(strstr(slice.first_error, ": the server did not close within 2 s"), "'%s'",
-              slice.first_error);
+    expect_error(": the server did not close within 2 s");
     stop();
 }
 
@@ -507,12 +356,7 @@ Test(driver_open, says_that_nothing_listens, .init = bound)
 {
     start_driver(1);
     start_server(DRIVER_ECHO, 3, 100);
-    struct sockaddr_in *addr = (struct sockaddr_in *)&target.addr;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    socklen_t len = sizeof(*addr);
-    addr->sin_port = 0; /* a port that is bound, and not listened on */
-    cr_assert_eq(bind(fd, (struct sockaddr *)addr, sizeof(*addr)), 0);
-    cr_assert_eq(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+    ((struct sockaddr_in *)&target.addr)->sin_port = htons(port_without_listener());
     cr_expect_eq(weir__driver_open(driver, &target, &id), -ECONNREFUSED);
     cr_expect_str_eq(weir__driver_error(driver),
                      "connection 0: connect: Connection refused: nothing listens there");
@@ -523,8 +367,7 @@ Test(driver_open, says_that_nothing_listens, .init = bound)
     cr_expect_eq(slice.errors, 3);
     cr_expect_eq(slice.requests, 0);
     cr_expect_not(slice.verified);
-    cr_expect(strstr(slice.first_error, ": connect: Connection refused"), "'%s'",
-              slice.first_error);
+    expect_error(": connect: Connection refused");
     stop();
 }
 
@@ -569,10 +412,8 @@ Test(driver_open, reaches_a_server_on_ipv6, .init = bound)
 {
     if (access("/proc/net/if_inet6", F_OK) != 0)
         cr_skip_test("this kernel has no IPv6");
-    start_driver(1);
     server.ipv6 = true;
-    start_server(DRIVER_ECHO, 3, 100);
-    open_target();
+    start(DRIVER_ECHO, 3, 100);
     run_slice();
     expect_clean(3);
     stop();
@@ -644,9 +485,7 @@ Test(driver_process, runs_where_it_is_told_to, .init = bound)
 
 Test(driver_process, its_death_is_noticed_and_told, .init = bound)
 {
-    start_driver(1);
-    start_server(DRIVER_ECHO, 1, 100);
-    open_target();
+    start(DRIVER_ECHO, 1, 100);
     kill(weir__driver_pid(driver), SIGKILL);
     cr_expect_eq(weir__driver_slice(driver, id, SLICE_NS, &slice), -EPIPE);
     cr_expect_str_eq(weir__driver_error(driver), "the load driver died of signal 9 (Killed)");
@@ -658,9 +497,7 @@ Test(driver_process, its_death_is_noticed_and_told, .init = bound)
 Test(driver_process, outlives_the_signals_that_are_its_parent_s_to_handle, .init = bound)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    start_driver(1);
-    start_server(DRIVER_ECHO, 2, 100);
-    open_target();
+    start(DRIVER_ECHO, 2, 100);
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
         kill(weir__driver_pid(driver), signals[i]);
         run_slice();
