@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -66,8 +65,8 @@ static void child_run(int control, pid_t parent, bool no_exec)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent || dup2(control, CONTROL_FD) < 0 || fcntl(CONTROL_FD, F_SETFD, 0) < 0)
-        _exit(127); /* dup2 leaves close-on-exec as it is where both are the same */
+    if (getppid() != parent || dup2(control, CONTROL_FD) < 0)
+        _exit(127);
     /* Descriptors that others forgot to mark would keep a dead server's sockets open. On kernels
      * before 5.9 the call is missing, and we rely on the marks. */
     syscall(SYS_close_range, CONTROL_FD + 1, ~0u, 0);
@@ -82,6 +81,8 @@ static int spawn(struct driver *driver, bool no_exec)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
+    /* main.c sees to it that 0, 1 and 2 are open: dup2() would leave close-on-exec as it is. */
+    assert(no_exec || pair[1] != CONTROL_FD);
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0)

@@ -294,7 +294,6 @@ Test(load, tells_a_file_that_cannot_be_written_before_anything_starts)
     cr_expect_eq(server.accepted, 0);
 }
 
-/* Then the socket pair is 0 and 3, and 3 is already where the driver wants its end. */
 Test(load, works_with_standard_input_closed)
 {
     char command[256];
