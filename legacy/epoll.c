@@ -328,15 +328,7 @@ const struct weir__engine_ops weir__engine_epoll = {
     .summary = "reactor on epoll, level-triggered",
     .feature_names = epoll_features,
     .open = level_open,
-    .close = weir__reactor_close,
-    .submit = weir__reactor_submit,
-    .cancel = weir__reactor_cancel,
-    .process_fd = weir__reactor_process_fd,
-    .drop_fd = weir__reactor_drop_fd,
-    .wait = weir__reactor_wait,
-    .wake = weir__reactor_wake,
-    .features = weir__reactor_features,
-    .counters = weir__reactor_counters,
+    WEIR__REACTOR_OPS,
 };
 
 /* --- edge-triggered ------------------------------------------------------------------------------
@@ -427,13 +419,5 @@ const struct weir__engine_ops weir__engine_epoll_et = {
     .summary = "reactor on epoll, edge-triggered: drains what is ready",
     .feature_names = epoll_et_features,
     .open = edge_open,
-    .close = weir__reactor_close,
-    .submit = weir__reactor_submit,
-    .cancel = weir__reactor_cancel,
-    .process_fd = weir__reactor_process_fd,
-    .drop_fd = weir__reactor_drop_fd,
-    .wait = weir__reactor_wait,
-    .wake = weir__reactor_wake,
-    .features = weir__reactor_features,
-    .counters = weir__reactor_counters,
+    WEIR__REACTOR_OPS,
 };

@@ -60,6 +60,13 @@ uint64_t weir__reactor_features(const struct weir__engine *engine);
 void weir__reactor_counters(const struct weir__engine *engine,
                             struct weir__engine_counters *counters);
 
+/* What all reactors have in common in their struct weir__engine_ops. */
+#define WEIR__REACTOR_OPS                                                                          \
+    .close = weir__reactor_close, .submit = weir__reactor_submit, .cancel = weir__reactor_cancel,  \
+    .process_fd = weir__reactor_process_fd, .drop_fd = weir__reactor_drop_fd,                      \
+    .wait = weir__reactor_wait, .wake = weir__reactor_wake, .features = weir__reactor_features,    \
+    .counters = weir__reactor_counters
+
 /* --- for pollers ---------------------------------------------------------------------------- */
 
 /* Allocates `bytes`, of which the reactor is the first member, zeroed, with its wake descriptor,
