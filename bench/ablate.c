@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,17 +60,6 @@ struct ablation {
     struct progress progress;
 };
 
-__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
-{
-    va_list args;
-
-    fputs("weir-bench compare: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-}
-
 /* The options of one run: the user's, with the column's work and these engines. */
 static int make_options(struct ablation *ablation, const struct ablation_work *work,
                         const char *engines, struct compare_options *options)
@@ -89,7 +77,7 @@ static int make_options(struct ablation *ablation, const struct ablation_work *w
     int result = weir__engine_list_parse(&options->engines, engines, &ablation->catalog, error,
                                          sizeof error);
     if (result < 0)
-        complain("--ablate %s: %s", ablation->base, error);
+        weir__compare_complain("--ablate %s: %s", ablation->base, error);
     return result;
 }
 
@@ -198,7 +186,8 @@ static int check_columns(struct ablation *ablation)
             work[ablation->column_count++] = work[i];
             continue;
         }
-        complain("%s%s%s", usual ? work[i].name : "", usual ? " is left out: " : "", text);
+        weir__compare_complain("%s%s%s", usual ? work[i].name : "", usual ? " is left out: " : "",
+                               text);
         if (!usual)
             return EXIT_USAGE;
     }
@@ -391,7 +380,7 @@ static int run_column(struct ablation *ablation, size_t index)
         return code;
     ablation->columns_begun = index + 1;
     if (merge_column(ablation, index, first_run, ablation->run_count - first_run) < 0) {
-        complain("out of memory");
+        weir__compare_complain("out of memory");
         return EXIT_FAILED;
     }
     return EXIT_DONE;
@@ -475,7 +464,7 @@ int weir__ablate_run(struct compare_options *options)
     struct ablation *ablation = calloc(1, sizeof *ablation);
 
     if (ablation == NULL) {
-        complain("out of memory");
+        weir__compare_complain("out of memory");
         return EXIT_FAILED;
     }
     ablation->options = options;
@@ -490,7 +479,7 @@ int weir__ablate_run(struct compare_options *options)
         if (result == 0)
             result = plan_runs(ablation);
         if (result == -ENOMEM)
-            complain("out of memory");
+            weir__compare_complain("out of memory");
         code = result == 0         ? run_all(ablation)
                : result == -EINTR  ? EXIT_INTERRUPTED
                : result == -EINVAL ? EXIT_USAGE

@@ -43,8 +43,7 @@ struct compare {
     char driver_cpus[256];
 };
 
-static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void complain(const char *format, ...)
+void weir__compare_complain(const char *format, ...)
 {
     va_list args;
 
@@ -155,7 +154,7 @@ static int load_baseline(struct compare *compare)
 
     compare->baseline = weir__baseline_load(compare->options->baseline, &plan, error, sizeof error);
     if (compare->baseline == NULL) {
-        complain("%s", error);
+        weir__compare_complain("%s", error);
         return -EINVAL;
     }
     return 0;
@@ -197,7 +196,7 @@ int weir__compare_fits(const struct compare_options *options, uint64_t servers, 
 static void keep_off_server_cpus(const struct compare_options *options)
 {
     if (sched_setaffinity(0, sizeof options->driver_cpus, &options->driver_cpus) < 0)
-        complain("cannot move to the driver's CPUs: %s; going on", strerror(errno));
+        weir__compare_complain("cannot move to the driver's CPUs: %s; going on", strerror(errno));
 }
 
 static int start_driver(struct compare *compare)
@@ -210,9 +209,9 @@ static int start_driver(struct compare *compare)
     int result = weir__driver_new(&compare->driver, &options);
 
     if (result < 0)
-        complain("cannot start the load driver on CPUs %s: %s (%s)", compare->driver_cpus,
-                 strerror(-result),
-                 compare->driver != NULL ? weir__driver_error(compare->driver) : "");
+        weir__compare_complain("cannot start the load driver on CPUs %s: %s (%s)",
+                               compare->driver_cpus, strerror(-result),
+                               compare->driver != NULL ? weir__driver_error(compare->driver) : "");
     return result;
 }
 
@@ -368,7 +367,7 @@ int weir__compare_new(struct compare **made, struct compare_options *options)
 
     *made = compare;
     if (compare == NULL) {
-        complain("out of memory");
+        weir__compare_complain("out of memory");
         return EXIT_FAILED;
     }
     compare->options = options;
@@ -378,11 +377,11 @@ int weir__compare_new(struct compare **made, struct compare_options *options)
     weir__progress_init(&compare->progress);
     weir__rng_init(&compare->rng, options->seed);
     if (plan_cells(compare) < 0) {
-        complain("out of memory");
+        weir__compare_complain("out of memory");
         return EXIT_FAILED;
     }
     if (weir__compare_fits(options, options->engines.count + 1, text, sizeof text) < 0) {
-        complain("%s", text);
+        weir__compare_complain("%s", text);
         return EXIT_USAGE;
     }
     return EXIT_DONE;

@@ -105,6 +105,9 @@ double weir__plan_overhead_s(unsigned conns, unsigned contenders, double slice_s
 extern volatile sig_atomic_t weir__compare_interrupted;
 void weir__compare_catch_signals(void);
 
+/* A line on standard error, after the command's name. */
+void weir__compare_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Runs the comparison and writes all reports. The exit code of CLI.md. */
 int weir__compare_run(struct compare_options *options);
 

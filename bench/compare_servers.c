@@ -113,9 +113,8 @@ static int find_misuse(const struct group *group)
 
         if (contender->server.state != SERVER_MISUSED || contender->choice->entry->command != NULL)
             continue;
-        fprintf(stderr, "weir-bench compare: %s %s: %s\n",
-                group->options->ablate ? "--ablate" : "--engines", contender->choice->name,
-                contender->server.how);
+        weir__compare_complain("%s %s: %s", group->options->ablate ? "--ablate" : "--engines",
+                               contender->choice->name, contender->server.how);
         return -EINVAL;
     }
     return 0;
