@@ -63,8 +63,10 @@ static int send_part(struct weir_conn *conn, const struct weir_workload_io *io)
 {
     if (io->reply_len == 0)
         return 0;
-    return io->reply_is_input || io->reply_is_static ? weir_send_all(conn, io->reply, io->reply_len)
-                                                     : send_moved(conn, io);
+    if (io->reply_is_static)
+        return weir_send_static(conn, io->reply, io->reply_len);
+    return io->reply_is_input ? weir_send_all(conn, io->reply, io->reply_len)
+                              : send_moved(conn, io);
 }
 
 /* Everything but the straight way: several replies in one buffer, replies that are not input, the

@@ -247,8 +247,9 @@ static uint16_t share_of(uint32_t bufs, uint32_t part)
 static void set_limits(struct weir_loop *loop, const struct weir_loop_options *options)
 {
     loop->conns_max = or_default(options->conns_max, conns_allowed());
-    /* A send's result is an int32_t: one chain stays below it. */
-    uint32_t unsent_most = (uint32_t)INT32_MAX - 2 * loop->bufs.buf_bytes;
+    /* A send's result is an int32_t: one chain, that much and a buffer or as much again of static
+     * memory, stays below it. */
+    uint32_t unsent_most = (uint32_t)INT32_MAX / 2 - loop->bufs.buf_bytes;
     loop->unsent_max = or_default(options->unsent_max, 256 * 1024);
     if (loop->unsent_max > unsent_most)
         loop->unsent_max = unsent_most;

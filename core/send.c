@@ -208,6 +208,14 @@ __attribute__((noinline)) static int send_when_drained(struct weir_conn *conn,
     return res;
 }
 
+static void hand_over(struct weir_conn *conn, struct weir__buf *buf)
+{
+    weir__buf_queue(&conn->loop->bufs, &conn->tx_head, buf);
+    conn->tx_bufs++;
+    conn->unsent += buf->len;
+    list_for_flush(conn);
+}
+
 int weir_send(struct weir_conn *conn, struct weir_buf *handle)
 {
     struct weir_loop *loop = conn->loop;
@@ -226,10 +234,30 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
     buf->data = handle->data;
     buf->len = bytes;
     *handle = (struct weir_buf){0};
-    weir__buf_queue(&loop->bufs, &conn->tx_head, buf);
-    conn->tx_bufs++;
-    conn->unsent += bytes;
-    list_for_flush(conn);
+    hand_over(conn, buf);
+    return (int)bytes;
+}
+
+/* The record of a buffer carries memory of others here; its own bytes are not touched. Where that
+ * would take a buffer from those who wait for one, or the chain would become too long, the send is
+ * an op of the task's own. */
+int weir_send_static(struct weir_conn *conn, const void *data, size_t bytes)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *buf;
+    int res = may_send(conn);
+
+    while (!res && bytes && has_too_much(conn))
+        res = wait_drained(conn, WEIR_FOREVER);
+    if (res || !bytes)
+        return res;
+    buf = bytes <= loop->unsent_max ? weir__buf_get_to_receive(&loop->bufs) : NULL;
+    if (!buf)
+        return weir_send_all(conn, data, bytes);
+    loop->bufs_out++;
+    buf->data = (uint8_t *)(uintptr_t)data;
+    buf->len = (uint32_t)bytes;
+    hand_over(conn, buf);
     return (int)bytes;
 }
 
