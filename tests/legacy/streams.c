@@ -230,7 +230,7 @@ ENGINE_TEST(a_send_that_fits_is_done_at_once)
     rig_close(&rig);
 }
 
-/* One side sends 8 MiB in one op, the other receives through the same engine. */
+/* One side sends all in one op, the other receives through the same engine. */
 static void transfer(const struct weir__engine_ops *engine_ops, int fds[2], uint32_t bytes)
 {
     struct rig rig;
@@ -258,11 +258,11 @@ static void transfer(const struct weir__engine_ops *engine_ops, int fds[2], uint
     free(sink);
 }
 
-ENGINE_TEST(eight_mebibytes_through_a_small_tcp_buffer_arrive_whole)
+ENGINE_TEST(two_mebibytes_through_a_small_tcp_buffer_arrive_whole)
 {
     int fds[2];
     tcp_pair(fds);
-    transfer(engine_ops, fds, 8 << 20);
+    transfer(engine_ops, fds, 2 << 20);
 }
 
 ENGINE_TEST(a_long_send_over_a_local_socket_arrives_whole)

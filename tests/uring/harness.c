@@ -2,9 +2,8 @@
 #include "harness.h"
 
 #include <arpa/inet.h>
-#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <time.h>
 
 #define OFF(feature) WEIR__URING_BIT(feature)
@@ -223,15 +222,17 @@ void pair(int fds[2])
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 }
 
-void await_arrival(int fd)
+void await_arrival(int fd, uint64_t bytes)
 {
-    int unacknowledged = 1;
-    for (uint64_t end_ns = clock_ns() + PATIENCE_NS; clock_ns() < end_ns && unacknowledged;) {
-        cr_assert_eq(ioctl(fd, SIOCOUTQ, &unacknowledged), 0);
-        if (unacknowledged)
-            usleep(1000);
+    struct tcp_info info = {0};
+    for (uint64_t end_ns = clock_ns() + PATIENCE_NS; clock_ns() < end_ns;) {
+        socklen_t info_bytes = sizeof info;
+        cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_bytes), 0);
+        if (info.tcpi_bytes_received >= bytes)
+            break;
+        usleep(100);
     }
-    cr_assert_eq(unacknowledged, 0);
+    cr_assert_eq(info.tcpi_bytes_received, bytes);
 }
 
 int listener(uint16_t *port)

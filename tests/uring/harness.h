@@ -85,8 +85,9 @@ struct weir__uring_counters more_counters(struct fixture *fixture);
 void pair(int fds[2]);
 /* A connected pair over 127.0.0.1. */
 void tcp_pair(int fds[2]);
-/* Waits until all that was sent on a TCP socket has arrived at its other end. */
-void await_arrival(int fd);
+/* Waits until a TCP socket has got so many bytes in all. (The sender sees that 40 ms later: the
+ * kernel delays what acknowledges them.) */
+void await_arrival(int fd, uint64_t bytes);
 /* A listener on 127.0.0.1 and its port. */
 int listener(uint16_t *port);
 int connect_to(uint16_t port);

@@ -206,7 +206,7 @@ EVERY_TIER(a_loud_peer_delays_a_quiet_one_by_a_bounded_number_of_completions)
         for (int i = 0; i < QUIET; i++)
             cr_assert_eq(write(fds[i][1], "q", 1), 1);
         for (int i = 0; i < QUIET; i++)
-            await_arrival(fds[i][1]);
+            await_arrival(fds[i][0], (uint64_t)round);
         size_t loud_before = loud_op->bytes_count;
         for (int i = 0; i < QUIET; i++)
             RUN_UNTIL(&fixture, recvs[i]->bytes_count == (size_t)round);
