@@ -23,7 +23,7 @@ static const long waits[] = {
 enum { CONNS = 4 };
 
 static unsigned closed_count, posts_run, calls_ended, ends_seen;
-static sem_t began;
+static sem_t began, broken;
 
 static void break_engine(void)
 {
@@ -35,11 +35,13 @@ static void break_by_post(struct weir_post *post)
 {
     break_engine();
     posts_run++;
+    sem_post(&broken);
 }
 
 static int slow_call(void *argument)
 {
     sem_post(&began);
+    sem_wait(&broken);
     usleep(20000); /* it most likely ends after the loop has */
     calls_ended++;
     return 0;
@@ -111,6 +113,7 @@ static void start(weir_handler_fn *handler)
 {
     server.listen.handler = handler;
     sem_init(&began, 0, 0);
+    sem_init(&broken, 0, 0);
     sem_init(&server.ready, 0, 0);
     check_int(pthread_create(&server.thread, NULL, loop_main, NULL), ==, 0);
     sem_wait(&server.ready);

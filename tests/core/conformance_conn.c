@@ -46,7 +46,7 @@ static void ask_for_descriptor(struct weir_conn *conn, void *argument)
     check_int(fd, >=, 0);
     check_int(fcntl(fd, F_GETFD), ==, FD_CLOEXEC);
     check_int(getpeername(fd, (struct sockaddr *)&peer, &peer_bytes), ==, 0);
-    check_int(getsockname(*(int *)argument, (struct sockaddr *)&own, &own_bytes), ==, 0);
+    check_int(getsockname(*(_Atomic int *)argument, (struct sockaddr *)&own, &own_bytes), ==, 0);
     check_int(peer_bytes, ==, own_bytes);
     check(memcmp(&peer, &own, own_bytes) == 0, "another connection's");
     check_int(weir_conn_fd(conn), ==, fd);
@@ -55,8 +55,9 @@ static void ask_for_descriptor(struct weir_conn *conn, void *argument)
 
 CONFORMANCE(the_descriptor_of_a_connection_is_its_own_and_ends_with_it)
 {
-    int fd;
-    struct conf_server server = {.listen = {.handler = ask_for_descriptor, .argument = &fd}};
+    _Atomic int fd;
+    struct conf_server server = {
+        .listen = {.handler = ask_for_descriptor, .argument = (void *)&fd}};
     conf_start(&server);
     for (int i = 0; i < 3; i++) {
         fd = peer_socket(AF_INET); /* known before the handler runs */
@@ -359,7 +360,7 @@ static void wait_for_release(struct weir_conn *conn, void *argument)
 {
     waiting++;
     while (!released)
-        check_int(weir_sleep_until(weir_now_ns() + 1000000000), ==, 0);
+        check_int(weir_sleep_until(weir_now_ns() + 150000000), ==, 0);
     conf_echo(conn, argument);
 }
 
