@@ -102,20 +102,23 @@ show_steps() {
     fi
 }
 
-# compile DIR: silent if there is nothing to do.
+# compile DIR [TARGET...]: silent if there is nothing to do.
 compile() {
-    comp_log=$1/weir-compile.log
-    comp_status=$1/weir-compile.status
+    comp_dir=$1
+    shift
+    comp_log=$comp_dir/weir-compile.log
+    comp_status=$comp_dir/weir-compile.status
     comp_began=$(date +%s)
     comp_ninja=$(find_ninja) || return 1
     {
         comp_rc=0
-        NINJA_STATUS='[%f/%t] ' "$comp_ninja" -C "$1" 2>&1 </dev/null || comp_rc=$?
+        NINJA_STATUS='[%f/%t] ' "$comp_ninja" -C "$comp_dir" "$@" 2>&1 </dev/null || comp_rc=$?
         printf '%s\n' "$comp_rc" >"$comp_status"
     } | show_steps "$comp_log"
     if [ "$(cat "$comp_status")" != 0 ]; then
         show_failure "compiling failed" "$comp_log"
-        say "if the compiler or a library changed since, remove ${1#"$root"/} and run this again"
+        say "if the compiler or a library changed since, remove ${comp_dir#"$root"/} and run this" \
+            "again"
         return 1
     fi
     if grep -q '^\[' "$comp_log"; then
