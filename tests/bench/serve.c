@@ -254,6 +254,7 @@ Test(serve, an_address_that_is_taken_or_not_ours_is_told)
     snprintf(address, sizeof address, "127.0.0.1:%u", port);
     refuses("--listen", address, 2, address);
     refuses("--listen", "192.0.2.1:7000", 2, "192.0.2.1");
+    process_free(&process);
     process = first;
     stop(SIGTERM);
 }
