@@ -76,6 +76,7 @@ int weir__uring_open_tuned(struct weir__engine **engine, struct weir__engine_env
         return error;
     }
     weir__uring_wait(&uring->base, 0); /* what the probes left */
+    weir__uring_gather_init(&uring->gather);
     uring->counters = (struct weir__engine_counters){0};
     uring->more_counters = (struct weir__uring_counters){0};
     *engine = &uring->base;

@@ -6,6 +6,7 @@
  *   reap.c    CQEs become results of ops             wake.c     messages from other threads
  *   wait.c    the one system call                    bufring.c  the provided-buffer ring
  *   rest.c    receives that wait cheaply             direct.c   descriptors of the ring's own
+ *   gather.c  how much a wait asks for
  */
 #ifndef WEIR_URING_INTERNAL_H
 #define WEIR_URING_INTERNAL_H
@@ -86,6 +87,23 @@ struct weir__uring_ops {
     struct weir__op **tail;
 };
 
+struct weir__uring_gather_clocks {
+    uint64_t cpu_ns; /* that the loop's thread has used */
+    uint64_t wall_ns;
+};
+
+/* What the load has been like of late; see gather.c. */
+struct weir__uring_gather {
+    uint32_t recent;    /* completions that a wait brought, in units of 1/RECENT_ONE */
+    uint32_t bound;     /* the largest batch that leaves the peers busy */
+    uint32_t until_try; /* weighings */
+    bool trying;        /* the next wait that gathers tries whether a larger one does so, too */
+    uint64_t cost_ns;   /* CPU for one completion, what follows from it included */
+    uint64_t pace_ns;   /* from one completion to the next */
+    struct weir__uring_gather_clocks weighed;
+    uint32_t waits, completions; /* since then */
+};
+
 struct weir__uring {
     struct weir__engine base;
     struct io_uring ring;
@@ -95,7 +113,7 @@ struct weir__uring {
     int broken;           /* -errno once the ring cannot go on */
     uint32_t held;        /* ops taken and not given back; helper threads' not counted */
     uint8_t generation;
-    uint32_t recent; /* completions that a wait has brought lately; see wait.c */
+    struct weir__uring_gather gather;
     uint64_t features;
     struct weir__uring_message *messages; /* [ring.sq.ring_entries] */
 
@@ -213,11 +231,21 @@ int weir__uring_rest_taken(struct weir__uring *uring, struct weir__op *op, int32
 /* reap.c: takes what the completion queue shows; returns completions delivered. */
 int weir__uring_reap(struct weir__uring *uring);
 
-/* wait.c */
+/* gather.c */
 enum { WEIR__URING_RECENT_ONE = 16, WEIR__URING_GATHER_MOST = 32 };
-/* How many completions the next wait is to gather, from those that waits have brought lately (in
- * units of 1/RECENT_ONE) and the ops held. 1: it ends with the first. */
-unsigned weir__uring_gather(uint32_t recent, uint32_t held);
+void weir__uring_gather_init(struct weir__uring_gather *gather);
+/* A wait asked for so many completions, or did not wait, and so many came. Returns whether it is
+ * time to weigh() what the waits since the last time have cost. */
+bool weir__uring_gather_learn(struct weir__uring_gather *gather, unsigned asked, uint32_t came);
+void weir__uring_gather_weigh(struct weir__uring_gather *gather,
+                              struct weir__uring_gather_clocks now);
+struct weir__uring_gather_clocks weir__uring_gather_read_clocks(void);
+/* How many completions the next wait is to ask for; 1: it ends with the first. */
+unsigned weir__uring_gather_wanted(const struct weir__uring_gather *gather);
+/* How long it may last for them, once it could end. */
+unsigned weir__uring_gather_us(const struct weir__uring_gather *gather, unsigned wanted);
+
+/* wait.c */
 int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns);
 /* Hands queued SQEs to the kernel, without waiting. */
 void weir__uring_flush(struct weir__uring *uring);

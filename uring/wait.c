@@ -12,37 +12,8 @@
 enum {
     NS_PER_S = 1000000000,
     BACK_OFF_NS = 1000000,
-    NEVER_S = 1 << 30,  /* 34 years: a deadline that does not come */
-    GATHER_EACH_US = 4, /* what a wait may last for each completion that it gathers */
-    GATHER_MARGIN = 4,  /* a quarter more than lately: so a batch grows while the load allows */
-    GATHER_FREE = 4,    /* of the ops held, those that never are waited for together */
-    GATHER_PART = 3,    /* and of the others: two thirds keep the other side busy meanwhile */
+    NEVER_S = 1 << 30, /* 34 years: a deadline that does not come */
 };
-
-/*
- * Gathering. A server that wakes for each request pays for the waking; one that wakes for several
- * pays once. So under load a wait asks for about as many completions as the last ones brought, and
- * settles for what there is after some microseconds for each.
- *
- * It follows the load by itself. Where completions come further apart than a request costs plus
- * GATHER_EACH_US, the batch shrinks from turn to turn until a wait ends with the first completion,
- * as it always does for a few connections: their peers are waiting for us. Where they come closer,
- * it grows, to GATHER_MOST or a third of the ops held, lest all peers wait for us and we for
- * them. So no completion is held up for longer than 128 us, and only where the server is busy most
- * of the time.
- */
-unsigned weir__uring_gather(uint32_t recent, uint32_t held)
-{
-    uint32_t wanted =
-        (recent + recent / GATHER_MARGIN + WEIR__URING_RECENT_ONE / 4) / WEIR__URING_RECENT_ONE;
-    uint32_t most = held > GATHER_FREE ? (held - GATHER_FREE) / GATHER_PART : 0;
-
-    if (most > WEIR__URING_GATHER_MOST)
-        most = WEIR__URING_GATHER_MOST;
-    if (wanted > most)
-        wanted = most;
-    return wanted > 1 ? wanted : 1;
-}
 
 static uint64_t now_ns(void)
 {
@@ -104,7 +75,7 @@ static int enter(struct weir__uring *uring, unsigned to_submit, unsigned wait_fo
         return io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for, flags, NULL,
                                _NSIG / 8);
     if (wait_for > 1)
-        argument.WEIR__MIN_WAIT_USEC = wait_for * GATHER_EACH_US;
+        argument.WEIR__MIN_WAIT_USEC = weir__uring_gather_us(&uring->gather, wait_for);
     flags |= set_timeout(uring, deadline_ns, &timeout) | IORING_ENTER_EXT_ARG;
     return io_uring_enter2((unsigned)uring->enter_fd, to_submit, wait_for, flags, (void *)&argument,
                            sizeof argument);
@@ -156,7 +127,7 @@ static void back_off(struct weir__uring *uring, uint64_t deadline_ns)
 static unsigned completions_to_wait_for(const struct weir__uring *uring)
 {
     return weir__uring_has(uring, WEIR__URING_BIT(MIN_WAIT))
-               ? weir__uring_gather(uring->recent, uring->held)
+               ? weir__uring_gather_wanted(&uring->gather)
                : 1;
 }
 
@@ -168,7 +139,7 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
     weir__uring_bufs_refill(uring);
     int delivered = weir__uring_drain_pended(uring);
     unsigned to_submit = publish(uring), visible = io_uring_cq_ready(&uring->ring);
-    unsigned flags = IORING_ENTER_GETEVENTS;
+    unsigned flags = IORING_ENTER_GETEVENTS, asked = 0;
     if (weir__uring_has(uring, WEIR__URING_BIT(SQPOLL))) {
         unsigned wakeup = to_submit > 0 ? sqpoll_flags(uring) : 0;
         to_submit = wakeup ? to_submit : 0;
@@ -184,8 +155,8 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
         uring->hurry = 0;
         uring->counters.waits++;
         uint64_t began_ns = weir__unlikely(uring->rests_queued) ? now_ns() : 0;
-        int answer = enter(uring, to_submit, may_block ? completions_to_wait_for(uring) : 0, flags,
-                           deadline_ns);
+        asked = may_block ? completions_to_wait_for(uring) : 0;
+        int answer = enter(uring, to_submit, asked, flags, deadline_ns);
         if (weir__unlikely(began_ns))
             weir__uring_rests_taken(uring, now_ns() - began_ns);
         judge(uring, answer);
@@ -194,7 +165,8 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
     }
     /* Reap even from a broken ring: what came is true. */
     weir__uring_quiet_taken(uring);
-    uring->recent = (uring->recent + io_uring_cq_ready(&uring->ring) * WEIR__URING_RECENT_ONE) / 2;
+    if (weir__uring_gather_learn(&uring->gather, asked, io_uring_cq_ready(&uring->ring)))
+        weir__uring_gather_weigh(&uring->gather, weir__uring_gather_read_clocks());
     delivered += weir__uring_reap(uring);
     if (uring->settling.head && !overflowed(uring))
         delivered += weir__uring_quiet_settle(uring);

@@ -295,28 +295,6 @@ Test(wait, an_overflow_that_refuses_submissions_is_no_error)
 
 /* ---- gathering ------------------------------------------------------------------------------- */
 
-static uint32_t lately(unsigned completions)
-{
-    return completions * WEIR__URING_RECENT_ONE;
-}
-
-Test(wait, a_few_connections_are_not_gathered_for)
-{
-    for (uint32_t held = 0; held < 8; held++)
-        cr_assert_eq(weir__uring_gather(lately(1000), held), 1, "%u held", held);
-    cr_assert_eq(weir__uring_gather(lately(1), 100000), 1, "one of many is active");
-    cr_assert_eq(weir__uring_gather(0, 100000), 1);
-}
-
-Test(wait, a_batch_grows_by_a_quarter_up_to_its_bounds)
-{
-    cr_assert_eq(weir__uring_gather(lately(2), 100000), 2);
-    cr_assert_eq(weir__uring_gather(lately(4), 100000), 5);
-    cr_assert_eq(weir__uring_gather(lately(16), 100000), 20);
-    cr_assert_eq(weir__uring_gather(lately(1000), 100000), WEIR__URING_GATHER_MOST);
-    cr_assert_eq(weir__uring_gather(lately(1000), 40), 12, "a third of those held");
-}
-
 enum { QUIET_POLLS = 4 * WEIR__URING_GATHER_MOST };
 static struct recorded *polls[QUIET_POLLS];
 
