@@ -100,8 +100,8 @@ Test(driver_pipeline_notices, a_response_given_twice, .init = bound)
 
 Test(driver_pipeline_notices, a_close_within_a_response, .init = bound)
 {
-    /* It closes with requests unread, and the reset takes along what is on its way. */
-    expect_pipeline_to_fail(FAULT_CLOSE_HALF, 9, 40, " of 100 bytes", 0);
+    expect_pipeline_to_fail(FAULT_CLOSE_HALF, 9, 40,
+                            "request 9: closed by the server after 40 of 100 bytes", 0);
 }
 
 Test(driver_pipeline_notices, silence, .init = bound)

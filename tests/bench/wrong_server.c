@@ -86,10 +86,14 @@ static bool answer_wrong(struct wrong_conn *conn)
         write_all(conn->fd, conn->previous, len);
         return true;
     case FAULT_RESET:
+        write_all(conn->fd, conn->request, at);
+        reset(conn->fd);
+        return false;
     case FAULT_CLOSE_HALF:
         write_all(conn->fd, conn->request, at);
-        if (server->fault == FAULT_RESET)
-            reset(conn->fd);
+        shutdown(conn->fd, SHUT_WR);
+        while (read(conn->fd, conn->request, len) > 0)
+            ; /* left unread, the close would be a reset, and take along what is on its way */
         return false;
     case FAULT_SILENT:
         pause();
