@@ -80,3 +80,9 @@ json_t *at(json_t *object, const char *key)
     cr_assert_not_null(value, "no field '%s'", key);
     return value;
 }
+
+void expect_enough_rounds(json_t *run)
+{
+    if (json_integer_value(at(run, "rounds")) < 8)
+        expect_out("there was time for");
+}
