@@ -18,7 +18,7 @@ def introspect(build, what):
 
 
 def main(build, *words):
-    suites = {word for word in words if word != "--suite"}
+    suites = {word.split(":")[-1] for word in words if word != "--suite"}
     wanted = set()
     for test in introspect(build, "--tests"):
         # A suite is told with its project: "weir:core".

@@ -18,7 +18,7 @@
 
 /* One buffer's record; the bytes are elsewhere. Index 0 is never used: it means "none". */
 struct weir__buf {
-    uint8_t *data;          /* first valid byte, inside [base, base + pool->buf_bytes) */
+    uint8_t *data;          /* first valid byte, inside [base, base + pool->buf_bytes), or static */
     uint32_t len;           /* valid bytes from data on */
     uint32_t index;         /* in pool->bufs, 1-based; also the kernel's buffer id */
     struct weir__buf *next; /* free list, or a connection's receive or send queue */
@@ -64,8 +64,8 @@ static inline struct weir__buf *weir__buf_get(struct weir__buf_pool *pool)
     return buf;
 }
 
-/* The same for what a receive fills: unread input must not take what handlers wait for, or they
- * never come to read it. NULL when only the reserve is left. */
+/* The same for what a receive fills, and for static sends: they must not take what handlers wait
+ * for, or unread input is never read. NULL when only the reserve is left. */
 static inline struct weir__buf *weir__buf_get_to_receive(struct weir__buf_pool *pool)
 {
     return pool->free_count > pool->reserve ? weir__buf_get(pool) : NULL;

@@ -238,9 +238,16 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
     return (int)bytes;
 }
 
-/* The record of a buffer carries memory of others here; its own bytes are not touched. Where that
- * would take a buffer from those who wait for one, or the chain would become too long, the send is
- * an op of the task's own. */
+/* The record of a buffer carries memory of others here; its own bytes are not touched. Half of them
+ * are for that at most, lest peers that do not read stop the receives of all others: beyond, and
+ * where the chain would become too long, the send is an op of the task's own. */
+static struct weir__buf *record_for(struct weir_loop *loop, size_t bytes)
+{
+    if (bytes > loop->unsent_max || loop->bufs_out >= loop->bufs.count / 2)
+        return NULL;
+    return weir__buf_get_to_receive(&loop->bufs);
+}
+
 int weir_send_static(struct weir_conn *conn, const void *data, size_t bytes)
 {
     struct weir_loop *loop = conn->loop;
@@ -251,7 +258,7 @@ int weir_send_static(struct weir_conn *conn, const void *data, size_t bytes)
         res = wait_drained(conn, WEIR_FOREVER);
     if (res || !bytes)
         return res;
-    buf = bytes <= loop->unsent_max ? weir__buf_get_to_receive(&loop->bufs) : NULL;
+    buf = record_for(loop, bytes);
     if (!buf)
         return weir_send_all(conn, data, bytes);
     loop->bufs_out++;

@@ -16,8 +16,8 @@
  * as large, and waits longer. The ops held do not tell it: most connections may be quiet, and those
  * that come and go hold nothing while they are being made.
  *
- * No completion is held up for longer than 128 us (640 once in a thousand waits), and only where
- * the server is busy most of the time.
+ * No completion is held up for longer than 128 us, or 640 by a try: one wait in a thousand, or in
+ * 64 while the load changes. And only where the server is busy most of the time.
  */
 #include "uring/internal.h"
 

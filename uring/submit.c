@@ -308,13 +308,11 @@ void weir__uring_unpend(struct weir__uring *uring, struct weir__op *op)
 }
 
 /* A close is carried out inside the enter that takes it and fails only by someone's bug; to be told
- * of it would end that enter's wait with nothing to do. (Of a kernel thread that submits it is the
- * only word that the close was made.) What no enter takes, engine.c closes. */
+ * of it would end that enter's wait with nothing to do. What no enter takes, engine.c closes. */
 static int can_close_unheard(const struct weir__uring *uring, const struct weir__op *op)
 {
     return op->kind == WEIR__OP_CLOSE && op->flags & WEIR__OP_QUIET &&
-           weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)) &&
-           !weir__uring_has(uring, WEIR__URING_BIT(SQPOLL));
+           weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP));
 }
 
 static int close_unheard(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
@@ -329,9 +327,9 @@ static int close_unheard(struct weir__uring *uring, struct weir__op *op, struct 
 
 /* With a kernel thread that submits nobody knows what it has taken when the ring breaks, and a
  * descriptor of the process must then be closed neither twice nor never. */
-static int must_close_here(const struct weir__uring *uring, const struct weir__op *op)
+static int must_close_here(const struct weir__uring *uring)
 {
-    return weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)) && !weir__uring_is_direct(op->fd);
+    return weir__uring_has(uring, WEIR__URING_BIT(SQPOLL)); /* which is without direct ones */
 }
 
 static int close_here(struct weir__op *op)
@@ -351,7 +349,7 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
     if (op->kind == WEIR__OP_CLOSE) {
         if (weir__uring_before_close(uring, op) < 0)
             return -EBUSY;
-        if (must_close_here(uring, op))
+        if (must_close_here(uring))
             return close_here(op);
     }
     struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);

@@ -29,7 +29,7 @@ enum weir__uring_feature {
     WEIR__URING_CQE_SKIP,         /* cancels that worked say nothing                        5.17 */
     WEIR__URING_QUIET_SENDS,      /* a send gone whole at once says nothing; not 5.19, 6.0  5.17 */
     WEIR__URING_ABS_TIMER,        /* deadlines go to the kernel as they are                 6.12 */
-    WEIR__URING_MIN_WAIT,         /* under load, waits gather completions; see wait.c        6.12 */
+    WEIR__URING_MIN_WAIT,         /* under load, waits gather completions; see gather.c      6.12 */
     WEIR__URING_NO_IOWAIT,        /* waiting is not accounted as I/O wait                   6.15 */
     WEIR__URING_MSG_RING_SYNC,    /* wake() by a message sent without a ring                6.13 */
     WEIR__URING_MSG_RING,         /* wake() by a message from a small ring of its own       5.18 */

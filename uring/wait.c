@@ -160,12 +160,15 @@ int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns)
         if (weir__unlikely(began_ns))
             weir__uring_rests_taken(uring, now_ns() - began_ns);
         judge(uring, answer);
+        if (answer == -EINTR)
+            asked = 0; /* it says nothing of the peers */
         if ((answer == -EAGAIN || answer == -ENOMEM) && visible == 0 && deadline_ns != 0)
             back_off(uring, deadline_ns);
     }
     /* Reap even from a broken ring: what came is true. */
     weir__uring_quiet_taken(uring);
-    if (weir__uring_gather_learn(&uring->gather, asked, io_uring_cq_ready(&uring->ring)))
+    if (weir__uring_has(uring, WEIR__URING_BIT(MIN_WAIT)) &&
+        weir__uring_gather_learn(&uring->gather, asked, io_uring_cq_ready(&uring->ring)))
         weir__uring_gather_weigh(&uring->gather, weir__uring_gather_read_clocks());
     delivered += weir__uring_reap(uring);
     if (uring->settling.head && !overflowed(uring))

@@ -107,7 +107,7 @@ Test(ablate, a_budget_is_enough_for_an_interval)
     expect_exit(ABLATE("epoll", "--budget", "1", "--conns", "2", "--json", json_path), 0);
     json_t *run = at(json_array_get(at(load_json(), "columns"), 0), "run");
 
-    expect_enough_rounds(run);
+    expect_enough_rounds(run, 1);
 }
 
 Test(ablate, all_files_are_written)

@@ -40,7 +40,7 @@ void expect_err(const char *part);
 json_t *load_json(void);
 /* The field of that name, which must be there. */
 json_t *at(json_t *object, const char *key);
-/* The rounds that an interval needs were had; or, on a machine too busy for them, it says so. */
-void expect_enough_rounds(json_t *run);
+/* The rounds that an interval needs were had, or twice the budget went: the machine is too busy. */
+void expect_enough_rounds(json_t *run, unsigned budget_s);
 
 #endif

@@ -143,6 +143,45 @@ CONFORMANCE(static_sends_need_no_free_buffer)
     conf_stop(&server);
 }
 
+/* Asked with an 'x', more than a peer takes that does not read. Else an echo. */
+static void flood_or_echo(struct weir_conn *conn, void *argument)
+{
+    struct weir_buf buf = {0};
+    while (weir_recv(conn, &buf) > 0) {
+        if (buf.data[0] != 'x') {
+            check_int(weir_send(conn, &buf), ==, 1);
+            continue;
+        }
+        weir_buf_put(weir_conn_loop(conn), &buf);
+        while (weir_send_static(conn, lasting, PIECE_BYTES) > 0)
+            ;
+    }
+}
+
+CONFORMANCE(static_sends_to_peers_that_do_not_read_stop_no_other_peer)
+{
+    enum { IDLERS = 2 * BUFS * PIECE_BYTES / UNSENT_MAX, ECHOES = 30 };
+    struct conf_server server = {.options = {.unsent_max = UNSENT_MAX, .bufs = BUFS},
+                                 .listen.handler = flood_or_echo};
+    int idlers[IDLERS];
+    char got;
+    conf_start(&server);
+    for (int i = 0; i < IDLERS; i++) {
+        idlers[i] = peer_connect(&server);
+        peer_send(idlers[i], "x", 1);
+    }
+    int fd = peer_connect(&server);
+    for (int i = 0; i < ECHOES; i++) {
+        peer_send(fd, "e", 1);
+        check_int(peer_recv(fd, &got, 1), ==, 1);
+        usleep(5000); /* until all of them are stuck, some time on the way */
+    }
+    peer_close(fd);
+    for (int i = 0; i < IDLERS; i++)
+        peer_close(idlers[i]);
+    conf_stop(&server);
+}
+
 static _Atomic int late_result;
 
 static void send_after_close(struct weir_conn *conn, void *argument)

@@ -251,7 +251,8 @@ int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
 /* Hands memory over that stays as it is until the loop is freed (a constant, a file's contents kept
  * for all to come): like weir_send(), without a copy and mostly without a wait, so that several
  * such calls of a turn leave in one piece. It waits, besides, for its own bytes where they are more
- * than unsent_max, or buffers are scarce. In a task. `bytes` (at most INT32_MAX), or -errno. */
+ * than unsent_max, or buffers are scarce. In a task. `bytes` (at most INT32_MAX), or -errno (a
+ * part may have been sent: close). */
 int weir_send_static(struct weir_conn *conn, const void *data, size_t bytes);
 
 /* An empty buffer of weir_buf_bytes() from the pool, to fill and send: 0. Waits in a task while all
