@@ -16,8 +16,8 @@
  * as large, and waits longer. The ops held do not tell it: most connections may be quiet, and those
  * that come and go hold nothing while they are being made.
  *
- * No completion is held up for longer than 128 us, or 640 by a try: one wait in a thousand, or in
- * 64 while the load changes. And only where the server is busy most of the time.
+ * No completion is held up for longer than 128 us, or 640 by a try: one wait in four thousand, or
+ * in 64 while the load changes. And only where the server is busy most of the time.
  */
 #include "uring/internal.h"
 
@@ -31,7 +31,7 @@ enum {
     GATHER_PART = 3,   /* of what peers can send, where they are as fast as we are */
     SLOWER_MOST = 2,   /* how much slower than us they may count: a pause is no slowness */
     WEIGH_EVERY = 64,  /* waits: reading the thread's CPU time is a system call */
-    TRY_EVERY = 16,    /* weighings */
+    TRY_EVERY = 64,    /* weighings: too few requests meet a try to show in their p99.9 */
     COST_FIRST_NS = 4000,
 };
 
@@ -133,9 +133,7 @@ unsigned weir__uring_gather_us(const struct weir__uring_gather *gather, unsigned
 {
     uint64_t us = gather->cost_ns * wanted / 1000, most = GATHER_MOST_US;
 
-    if (gather->trying) {
-        us *= SLOWER_MOST;
+    if (gather->trying)
         most = TRY_MOST_US;
-    }
     return us < 1 ? 1 : (unsigned)(us > most ? most : us);
 }

@@ -91,7 +91,7 @@ Test(gather, waits_that_bring_less_shrink_the_batch_until_the_first_completion_e
 Test(gather, a_batch_grows_to_a_third_of_what_peers_as_fast_as_we_can_send)
 {
     cr_assert_eq(serve(60, 30, 4 * US, 4 * US), 10);
-    cr_assert_eq(serve(60, 1000, 4 * US, 4 * US), MOST, "there are more of them now");
+    cr_assert_eq(serve(200, 1000, 4 * US, 4 * US), MOST, "there are more of them now");
     cr_assert_eq(serve(200, 12, 4 * US, 4 * US), 4, "and now fewer");
     cr_assert_eq(serve(200, 2, 4 * US, 4 * US), 1);
 }
@@ -99,8 +99,8 @@ Test(gather, a_batch_grows_to_a_third_of_what_peers_as_fast_as_we_can_send)
 Test(gather, peers_slower_than_we_are_leave_room_for_a_larger_batch)
 {
     cr_assert_eq(serve(60, 55, 4 * US, 4 * US), 18);
-    cr_assert_eq(serve(60, 55, 4 * US, 8 * US), 24);
-    cr_assert_eq(serve(60, 55, 4 * US, 8000 * US), 24, "a pause is no slowness");
+    cr_assert_eq(serve(200, 55, 4 * US, 8 * US), 24);
+    cr_assert_eq(serve(200, 55, 4 * US, 8000 * US), 24, "a pause is no slowness");
 }
 
 Test(gather, one_pause_of_the_peers_halves_the_batch_and_no_more)
