@@ -102,9 +102,8 @@ static void take_try(struct weir__uring_gather *gather, uint32_t came)
     uint32_t bound = leaves_them_busy(gather, came);
 
     bound = bound < least ? least : bound > most ? most : bound;
-    gather->until_try = bound > least && bound < most ? TRY_EVERY : 0;
-    if (bound == gather->bound)
-        gather->until_try = TRY_EVERY;
+    bool as_far_as_it_may = bound != gather->bound && (bound == least || bound == most);
+    gather->until_try = as_far_as_it_may ? 0 : TRY_EVERY;
     gather->bound = bound;
     gather->trying = false;
 }
