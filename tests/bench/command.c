@@ -2,11 +2,11 @@
 #include "command.h"
 
 #include <criterion/criterion.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench/clock.h"
 
 struct process process;
 char directory[64];
@@ -32,13 +32,6 @@ void command_teardown(void)
 
 static uint64_t launched_ns;
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 void launch(const char *const *args)
 {
     enum { MOST = 64 };
@@ -48,7 +41,7 @@ void launch(const char *const *args)
         cr_assert_lt(i, MOST - 1);
         argv[i] = (char *)*args++;
     }
-    launched_ns = now_ns();
+    launched_ns = weir__clock_ns();
     process_start(&process, argv);
 }
 
@@ -96,8 +89,8 @@ json_t *at(json_t *object, const char *key)
 void expect_enough_rounds(json_t *run, unsigned budget_s)
 {
     json_int_t rounds = json_integer_value(at(run, "rounds"));
-    uint64_t took_ns = now_ns() - launched_ns;
+    uint64_t took_ns = weir__clock_ns() - launched_ns;
 
-    cr_assert(rounds >= 8 || took_ns > 2 * budget_s * UINT64_C(1000000000),
-              "only %d rounds in %d ms", (int)rounds, (int)(took_ns / 1000000));
+    cr_assert(rounds >= 8 || took_ns > 2 * budget_s * NS_PER_S, "only %d rounds in %d ms",
+              (int)rounds, (int)(took_ns / 1000000));
 }
