@@ -22,23 +22,41 @@ static unsigned groups_of_engine(const char *name)
     return strcmp(name, "uring") == 0 ? GROUP_COROUTINES : GROUP_COROUTINES | GROUP_REACTORS;
 }
 
-static unsigned groups_of_model(const char *name)
+static unsigned groups_of_model(const struct weir_model *model)
 {
-    return strcmp(name, "bare-epoll") == 0 ? GROUP_REACTORS : 0;
+    return (model->traits & WEIR_MODEL_BLOCKING ? GROUP_BLOCKING : 0u) |
+           (model->traits & WEIR_MODEL_REACTOR ? GROUP_REACTORS : 0u);
 }
 
-static void add(struct engine_catalog *catalog, const char *name, const char *summary,
-                unsigned groups)
+static void add(struct engine_catalog *catalog, const struct engine_entry *entry)
+{
+    if (weir__catalog_add(catalog, entry) < 0)
+        fprintf(stderr, "weir-bench: engine %s is left out: named twice, or too many\n",
+                entry->name);
+}
+
+static void add_engine(struct engine_catalog *catalog, const char *name)
 {
     struct engine_entry entry = {
         .name = name,
-        .summary = summary,
-        .groups = groups,
+        .summary = weir_engine_summary(name),
+        .groups = groups_of_engine(name),
         .features = weir_engine_features(name),
     };
 
-    if (weir__catalog_add(catalog, &entry) < 0)
-        fprintf(stderr, "weir-bench: engine %s is left out: named twice, or too many\n", name);
+    add(catalog, &entry);
+}
+
+static void add_model(struct engine_catalog *catalog, const struct weir_model *model)
+{
+    struct engine_entry entry = {
+        .name = model->name,
+        .summary = model->summary,
+        .groups = groups_of_model(model),
+        .traits = model->traits,
+    };
+
+    add(catalog, &entry);
 }
 
 /* Names that a build without liburing still knows, so that their rows say why they are empty. */
@@ -62,10 +80,9 @@ void weir__catalog_build(struct engine_catalog *catalog)
 
     catalog->count = 0;
     for (size_t i = 0; engines[i] != NULL; i++)
-        add(catalog, engines[i], weir_engine_summary(engines[i]), groups_of_engine(engines[i]));
+        add_engine(catalog, engines[i]);
     for (size_t i = 0; weir_models[i] != NULL; i++)
-        add(catalog, weir_models[i]->name, weir_models[i]->summary,
-            groups_of_model(weir_models[i]->name));
+        add_model(catalog, weir_models[i]);
     add_missing(catalog, "uring");
     add_missing(catalog, "bare-uring");
 }

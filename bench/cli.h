@@ -45,6 +45,7 @@ enum engine_group {
 struct engine_entry {
     const char *name;
     unsigned groups;             /* enum engine_group */
+    unsigned traits;             /* enum weir_model_trait, of a model */
     const char *summary;         /* one line for --help; may be NULL */
     const char *command;         /* a shell command instead of our own serve; NULL: ours */
     const char *missing;         /* why this build has no such engine; NULL: it has */

@@ -6,6 +6,8 @@
 
 #include "bench/clock.h"
 
+#include <weir/model.h>
+
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -42,7 +44,38 @@ static void take_server_state(struct contender *contender)
     }
 }
 
-static int start_server(struct contender *contender, const struct compare_options *options)
+__attribute__((format(printf, 2, 3))) static void skip(struct contender *contender,
+                                                       const char *format, ...)
+{
+    va_list args;
+
+    contender->skipped = true;
+    va_start(args, format);
+    vsnprintf(contender->why, sizeof contender->why, format, args);
+    va_end(args);
+}
+
+/* Whether this server could do its cell at all; if not, it is skipped and says why. */
+static bool can_serve(struct contender *contender, const struct compare_options *options,
+                      unsigned conns, unsigned workers)
+{
+    const struct engine_entry *entry = contender->choice->entry;
+    unsigned at_once = entry->traits & WEIR_MODEL_POOL ? workers : 1;
+
+    if (entry->missing != NULL)
+        skip(contender, "%s", entry->missing);
+    else if (entry->traits & WEIR_MODEL_HOLDS_WORKER && conns > at_once &&
+             weir__shape_holds_conns(options->shape.kind))
+        skip(contender,
+             "it serves %u connection%s at once, each to its end, and %u stay open: see --shape "
+             "burst or churn%s",
+             at_once, at_once == 1 ? "" : "s", conns,
+             entry->traits & WEIR_MODEL_POOL ? ", or --workers" : "");
+    return !contender->skipped;
+}
+
+static int start_server(struct contender *contender, const struct compare_options *options,
+                        unsigned conns)
 {
     char workers[16];
     char frame_limit[24];
@@ -50,11 +83,8 @@ static int start_server(struct contender *contender, const struct compare_option
         options->workers > 0 ? options->workers : (unsigned)CPU_COUNT(&options->server_cpus);
     const struct engine_choice *choice = contender->choice;
 
-    if (choice->entry->missing != NULL) {
-        contender->skipped = true;
-        snprintf(contender->why, sizeof contender->why, "%s", choice->entry->missing);
+    if (!can_serve(contender, options, conns, count))
         return 0;
-    }
     char *argv[16] = {
         "/proc/self/exe",          "serve",    "--engine",     choice->name, "--workload",
         (char *)options->workload, "--listen", LISTEN_ADDRESS, "--workers",  workers};
@@ -156,7 +186,7 @@ static int start_twin(struct group *group, size_t engine_count)
     twin->choice = reference->choice;
     twin->is_twin = true;
     twin->conns_served = true;
-    if (start_server(twin, group->options) < 0)
+    if (start_server(twin, group->options, group->conns) < 0)
         return 0; /* then the noise is unknown, and it says so */
     return wait_until_ready(group, group->count - 1, group->count);
 }
@@ -172,7 +202,7 @@ int weir__group_start_servers(struct group *group)
     for (size_t i = 0; i < engines->count; i++) {
         group->contenders[i].choice = &engines->items[i];
         group->contenders[i].conns_served = true;
-        start_server(&group->contenders[i], group->options);
+        start_server(&group->contenders[i], group->options, group->conns);
     }
     int result = wait_until_ready(group, 0, engines->count);
     if (result == 0)

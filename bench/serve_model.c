@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -23,7 +24,8 @@
 static struct {
     const struct serve_options *options;
     const struct weir_model *model;
-    struct weir_model_stats stats;
+    const char *choices;            /* behind the colon; NULL: none */
+    struct weir_model_stats *stats; /* in memory that worker processes share */
     struct sockaddr_storage addr;
     socklen_t addr_len;
     bool was_ready;
@@ -37,11 +39,10 @@ static size_t put_text(char *line, size_t used, size_t bytes, const char *text)
     return used;
 }
 
-static size_t put_number(char *line, size_t used, size_t bytes, const char *name, uint64_t *counter)
+static size_t put_number(char *line, size_t used, size_t bytes, const char *name, uint64_t value)
 {
     char digits[24];
     size_t at = sizeof digits - 1;
-    uint64_t value = __atomic_load_n(counter, __ATOMIC_RELAXED);
 
     digits[at] = '\0';
     do
@@ -54,18 +55,21 @@ static size_t put_number(char *line, size_t used, size_t bytes, const char *name
 /* Async-signal-safe: one write(2) of one JSON line. */
 static void report(void)
 {
-    struct weir_model_stats *stats = &server.stats;
+    const struct weir_model_counters sum = weir_model_sum(server.stats);
     char line[512];
     size_t used = 0;
     int saved = errno;
 
     used = put_text(line, used, sizeof line, "{\"engine\":\"");
     used = put_text(line, used, sizeof line, server.model->name);
-    used = put_number(line, used, sizeof line, "\",\"accepted\":", &stats->accepted);
-    used = put_number(line, used, sizeof line, ",\"closed\":", &stats->closed);
-    used = put_number(line, used, sizeof line, ",\"bytes_in\":", &stats->bytes_in);
-    used = put_number(line, used, sizeof line, ",\"bytes_out\":", &stats->bytes_out);
-    used = put_number(line, used, sizeof line, ",\"errors\":", &stats->errors);
+    used = put_number(line, used, sizeof line, "\",\"accepted\":", sum.accepted);
+    used = put_number(line, used, sizeof line, ",\"closed\":", sum.closed);
+    used = put_number(line, used, sizeof line, ",\"requests\":", sum.requests);
+    used = put_number(line, used, sizeof line, ",\"refused\":", sum.refused);
+    used = put_number(line, used, sizeof line, ",\"bytes_in\":", sum.bytes_in);
+    used = put_number(line, used, sizeof line, ",\"bytes_out\":", sum.bytes_out);
+    used = put_number(line, used, sizeof line, ",\"errors\":", sum.errors);
+    used = put_number(line, used, sizeof line, ",\"deaths\":", sum.deaths);
     used = put_text(line, used, sizeof line, "}\n");
     if (write(STDERR_FILENO, line, used) < 0)
         errno = saved; /* nobody reads it: nothing to be done */
@@ -108,12 +112,14 @@ static int refuse(const char *what)
 /* Connections inherit the options of the listening socket. */
 static int open_listener(const struct serve_options *options)
 {
+    bool shares_port = server.model->traits & WEIR_MODEL_REUSEPORT;
     int on = 1;
     int fd = socket(options->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return refuse("socket for");
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        (shares_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options->congestion,
                    (socklen_t)strlen(options->congestion)) < 0) {
@@ -135,20 +141,23 @@ static int open_listener(const struct serve_options *options)
 static int run(const struct serve_options *options, int listen_fd, int stop_fd)
 {
     char why[CLI_TEXT_BYTES] = "";
-    struct serve_signals signals = {.event_fd = stop_fd, .report = report};
+    struct serve_signals signals = {
+        .event_fd = stop_fd, .stop = server.model->stop, .report = report};
     struct weir_model_options model_options = {
         .listen_fd = listen_fd,
         .stop_fd = stop_fd,
         .workers = options->workers,
+        .backlog = options->backlog,
         .drain_ns = options->drain_ns,
+        .choices = server.choices,
         .workload = options->workload,
+        .workload_options = &options->workload_options,
     };
 
     weir__serve_catch(&signals);
     if (options->stats)
         start_clock();
-    int result =
-        server.model->serve(&model_options, &server.stats, on_ready, NULL, why, sizeof why);
+    int result = server.model->serve(&model_options, server.stats, on_ready, NULL, why, sizeof why);
     if (result < 0)
         fprintf(stderr, "weir-bench serve: %s: %s\n", server.model->name,
                 why[0] != '\0' ? why : strerror(-result));
@@ -175,16 +184,8 @@ static bool serves(const struct weir_model *model, const char *workload)
     return false;
 }
 
-int weir__serve_model(const struct serve_options *options, const struct weir_model *model)
+static int open_and_run(const struct serve_options *options)
 {
-    server.options = options;
-    server.model = model;
-    if (strchr(options->engine, ':') != NULL) {
-        fprintf(stderr, "weir-bench serve: %s has no options\n", model->name);
-        return EXIT_USAGE;
-    }
-    if (!serves(model, options->workload->name))
-        return EXIT_NOTHING_RAN;
     int stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (stop_fd < 0) {
         perror("weir-bench serve: eventfd");
@@ -196,5 +197,31 @@ int weir__serve_model(const struct serve_options *options, const struct weir_mod
     if (listen_fd >= 0)
         close(listen_fd);
     close(stop_fd);
+    return code;
+}
+
+int weir__serve_model(const struct serve_options *options, const struct weir_model *model)
+{
+    char why[CLI_TEXT_BYTES];
+    const char *colon = strchr(options->engine, ':');
+
+    server.options = options;
+    server.model = model;
+    server.choices = colon != NULL ? colon + 1 : NULL;
+    if (weir_model_check(model, server.choices, why, sizeof why) < 0) {
+        fprintf(stderr, "weir-bench serve: %s\n", why);
+        return EXIT_USAGE;
+    }
+    if (!serves(model, options->workload->name))
+        return EXIT_NOTHING_RAN;
+    server.stats =
+        mmap(NULL, sizeof *server.stats, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (server.stats == MAP_FAILED) {
+        perror("weir-bench serve: memory for the counters");
+        return EXIT_FAILED;
+    }
+    int code = open_and_run(options);
+
+    munmap(server.stats, sizeof *server.stats);
     return code;
 }

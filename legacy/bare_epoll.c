@@ -40,7 +40,7 @@ struct unsent {
 
 struct bare {
     const struct weir_model_options *options;
-    struct weir_model_stats *stats;
+    struct weir_model_counters *stats;
     int epoll_fd;
     int listen_flags; /* to be put back */
     unsigned share;   /* accepts to try at once: see accept_ready() */
@@ -440,7 +440,6 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
                  void (*ready)(void *argument, const char *features), void *argument, char *why,
                  size_t why_bytes)
 {
-    *stats = (struct weir_model_stats){0};
     const struct weir_workload *workload = options->workload;
     bool sink = is(workload, "sink"), source = is(workload, "source");
     if (workload && !sink && !source && !is(workload, "echo"))
@@ -450,7 +449,7 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     if (!bare)
         return fail(why, why_bytes, "its buffer", ENOMEM, "give it 128 KiB of memory");
     bare->options = options;
-    bare->stats = stats;
+    bare->stats = &stats->slots[0];
     bare->sink = sink ? workload : NULL;
     bare->source = source ? workload : NULL;
     bare->epoll_fd = -1;
@@ -482,6 +481,7 @@ static const char *const workloads[] = {"echo", "sink", "source", NULL};
 const struct weir_model weir__model_bare_epoll = {
     .name = "bare-epoll",
     .summary = "the least code that serves echo on epoll; no coroutines",
+    .traits = WEIR_MODEL_REACTOR,
     .workloads = workloads,
     .serve = serve,
 };

@@ -61,7 +61,7 @@ struct server {
     uint32_t busy;                                /* connections with something to send */
     const struct weir_workload *sink, *source;    /* one at most; else echo */
     uint8_t (*states)[WEIR_WORKLOAD_STATE_BYTES]; /* of it, by descriptor */
-    struct weir_model_stats *stats;
+    struct weir_model_counters *stats;
 };
 
 static struct io_uring_sqe *request(struct server *s, enum request kind, int fd)
@@ -453,7 +453,7 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
                  void (*ready)(void *argument, const char *features), void *argument, char *why,
                  size_t why_bytes)
 {
-    struct server s = {.listen_fd = options->listen_fd, .starved = -1, .stats = stats};
+    struct server s = {.listen_fd = options->listen_fd, .starved = -1, .stats = &stats->slots[0]};
     struct rlimit nofile = {0};
     const char *features;
     int error = open_ring(&s, why, why_bytes, &features);

@@ -236,7 +236,7 @@ Test(serve, bad_usage_is_exit_2_and_lists_what_is_valid)
 {
     refuses("--engine", "kqueue", 2, "unknown engine 'kqueue'; valid: auto, ");
     refuses("--engine", "epoll:per=foo", 2, "per=burst");
-    refuses("--engine", "bare-epoll:per=burst", 2, "has no options");
+    refuses("--engine", "bare-epoll:per=burst", 2, "has no option 'per=burst'");
     refuses("--workload", "ftp", 2, "unknown workload 'ftp'; valid: echo, frame");
     refuses("--listen", "7000", 2, "--listen 7000");
     refuses("--drain", "soon", 2, "--drain soon");

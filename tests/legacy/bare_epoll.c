@@ -62,7 +62,7 @@ static void stop(struct server *server)
     cr_assert(eq(int, eventfd_write(server->options.stop_fd, 1), 0));
     cr_assert(eq(int, pthread_join(server->thread, NULL), 0));
     cr_assert(eq(int, server->rc, 0), "%s", server->why);
-    cr_assert(eq(u64, server->stats.accepted, server->stats.closed));
+    cr_assert(eq(u64, server->stats.slots[0].accepted, server->stats.slots[0].closed));
     cr_assert(eq(int, fcntl(server->options.listen_fd, F_GETFL) & O_NONBLOCK, 0),
               "the listener was left changed");
     close(server->options.listen_fd);
@@ -118,9 +118,9 @@ Test(bare_epoll, what_comes_goes_back_on_each_connection)
     for (int i = 0; i < 300; i++)
         close(fds[i]);
     stop(&server);
-    cr_assert(eq(u64, server.stats.accepted, 300u));
-    cr_assert(eq(u64, server.stats.bytes_in, server.stats.bytes_out));
-    cr_assert(eq(u64, server.stats.errors, 0u));
+    cr_assert(eq(u64, server.stats.slots[0].accepted, 300u));
+    cr_assert(eq(u64, server.stats.slots[0].bytes_in, server.stats.slots[0].bytes_out));
+    cr_assert(eq(u64, server.stats.slots[0].errors, 0u));
 }
 
 /* Sends until the path is full, then reads it all: nothing may be lost, doubled or turned round. */
@@ -172,7 +172,7 @@ Test(bare_epoll, a_reset_ends_one_connection_alone)
     expect_echo(good, "here too");
     close(good);
     stop(&server);
-    cr_assert(eq(u64, server.stats.accepted, 2u));
+    cr_assert(eq(u64, server.stats.slots[0].accepted, 2u));
 }
 
 Test(bare_epoll, out_of_descriptors_it_backs_off_and_serves_the_rest)
@@ -212,8 +212,8 @@ Test(bare_epoll, out_of_descriptors_it_backs_off_and_serves_the_rest)
     for (int i = 0; i < 8; i++)
         close(fds[i]);
     stop(&server);
-    cr_assert(eq(u64, server.stats.accepted, 8u));
-    cr_assert(ge(u64, server.stats.errors, 1u));
+    cr_assert(eq(u64, server.stats.slots[0].accepted, 8u));
+    cr_assert(ge(u64, server.stats.slots[0].errors, 1u));
 }
 
 Test(bare_epoll, a_stop_answers_what_has_come)
@@ -254,7 +254,7 @@ Test(bare_epoll, it_refuses_other_workloads_and_says_so)
 {
     static const struct weir_workload other = {.name = "http"};
     struct weir_model_options options = {.listen_fd = -1, .stop_fd = -1, .workload = &other};
-    struct weir_model_stats stats;
+    struct weir_model_stats stats = {0};
     char why[128] = "";
     cr_assert(eq(int,
                  weir__model_bare_epoll.serve(&options, &stats, note_ready, NULL, why, sizeof why),
@@ -265,7 +265,7 @@ Test(bare_epoll, it_refuses_other_workloads_and_says_so)
 Test(bare_epoll, a_listener_that_is_none_is_an_error_with_its_cure)
 {
     struct weir_model_options options = {.listen_fd = 9999, .stop_fd = -1};
-    struct weir_model_stats stats;
+    struct weir_model_stats stats = {0};
     char why[128] = "";
     cr_assert(eq(int,
                  weir__model_bare_epoll.serve(&options, &stats, note_ready, NULL, why, sizeof why),

@@ -73,7 +73,7 @@ static void stop(void)
     cr_assert_eq(write(server.stop_fd, &one, sizeof one), sizeof one);
     pthread_join(server.thread, NULL);
     cr_assert_eq(server.answer, 0, "%s", server.why);
-    cr_assert_eq(server.stats.accepted, server.stats.closed);
+    cr_assert_eq(server.stats.slots[0].accepted, server.stats.slots[0].closed);
     close(server.stop_fd);
     close(server.listen_fd);
 }
@@ -101,10 +101,10 @@ Test(bare_uring, small_requests_come_back, .timeout = 30)
     for (int i = 0; i < CONNS; i++)
         close(fds[i]);
     stop();
-    cr_assert_eq(server.stats.accepted, CONNS);
-    cr_assert_eq(server.stats.bytes_in, (uint64_t)CONNS * ROUNDS * BYTES);
-    cr_assert_eq(server.stats.bytes_out, server.stats.bytes_in);
-    cr_assert_eq(server.stats.errors, 0);
+    cr_assert_eq(server.stats.slots[0].accepted, CONNS);
+    cr_assert_eq(server.stats.slots[0].bytes_in, (uint64_t)CONNS * ROUNDS * BYTES);
+    cr_assert_eq(server.stats.slots[0].bytes_out, server.stats.slots[0].bytes_in);
+    cr_assert_eq(server.stats.slots[0].errors, 0);
 }
 
 /* More connections with more in flight than there are buffers: receives end and are armed again. */
@@ -138,7 +138,7 @@ Test(bare_uring, more_in_flight_than_buffers_come_back_whole, .timeout = 30)
     for (int i = 0; i < CONNS; i++)
         close(fds[i]);
     stop();
-    cr_assert_eq(server.stats.bytes_out, (uint64_t)CONNS * BYTES);
+    cr_assert_eq(server.stats.slots[0].bytes_out, (uint64_t)CONNS * BYTES);
 }
 
 Test(bare_uring, what_came_before_a_half_close_is_answered, .timeout = 30)
@@ -155,7 +155,7 @@ Test(bare_uring, what_came_before_a_half_close_is_answered, .timeout = 30)
         close(fd);
     }
     stop();
-    cr_assert_eq(server.stats.errors, 0);
+    cr_assert_eq(server.stats.slots[0].errors, 0);
 }
 
 Test(bare_uring, a_reset_ends_one_connection_and_no_other, .timeout = 30)
@@ -173,7 +173,7 @@ Test(bare_uring, a_reset_ends_one_connection_and_no_other, .timeout = 30)
     }
     close(good);
     stop();
-    cr_assert_eq(server.stats.accepted, 51);
+    cr_assert_eq(server.stats.slots[0].accepted, 51);
 }
 
 Test(bare_uring, told_to_stop_it_closes_idle_connections, .timeout = 30)
@@ -222,9 +222,9 @@ Test(bare_uring, out_of_descriptors_it_pauses_and_serves_the_rest, .timeout = 30
         close(fds[i]);
     uint64_t pauses = (clock_ns() - start_ns) / PAUSE_NS;
     stop();
-    cr_assert_eq(server.stats.accepted, CONNS);
-    cr_assert_geq(server.stats.errors, 1);
-    cr_assert_leq(server.stats.errors, pauses + 1);
+    cr_assert_eq(server.stats.slots[0].accepted, CONNS);
+    cr_assert_geq(server.stats.slots[0].errors, 1);
+    cr_assert_leq(server.stats.slots[0].errors, pauses + 1);
 }
 
 /* ---- the kernel says no --------------------------------------------------------------------- */
