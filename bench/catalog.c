@@ -47,6 +47,22 @@ static void add_engine(struct engine_catalog *catalog, const char *name)
     add(catalog, &entry);
 }
 
+/* An engine, several times side by side. */
+static void add_spread(struct engine_catalog *catalog, const char *name, const char *engine,
+                       const char *summary)
+{
+    struct engine_entry entry = {
+        .name = name,
+        .summary = summary,
+        .groups = groups_of_engine(engine),
+        .traits = WEIR_MODEL_POOL | WEIR_MODEL_REUSEPORT,
+        .features = weir_engine_features(engine),
+    };
+
+    if (weir_engine_summary(engine) != NULL)
+        add(catalog, &entry);
+}
+
 static void add_model(struct engine_catalog *catalog, const struct weir_model *model)
 {
     struct engine_entry entry = {
@@ -64,7 +80,7 @@ static void add_missing(struct engine_catalog *catalog, const char *name)
 {
     struct engine_entry entry = {
         .name = name,
-        .groups = strcmp(name, "uring") == 0 ? GROUP_COROUTINES : 0,
+        .groups = strncmp(name, "uring", 5) == 0 ? GROUP_COROUTINES : 0,
         .summary = "not in this build",
         .missing =
             "this build has no io_uring: liburing >= 2.3 was not found when it was configured",
@@ -81,9 +97,12 @@ void weir__catalog_build(struct engine_catalog *catalog)
     catalog->count = 0;
     for (size_t i = 0; engines[i] != NULL; i++)
         add_engine(catalog, engines[i]);
+    add_spread(catalog, "uring-shards", "uring", "uring, a loop on each of --workers threads");
+    add_spread(catalog, "epoll-shards", "epoll", "epoll, a loop on each of --workers threads");
     for (size_t i = 0; weir_models[i] != NULL; i++)
         add_model(catalog, weir_models[i]);
     add_missing(catalog, "uring");
+    add_missing(catalog, "uring-shards");
     add_missing(catalog, "bare-uring");
 }
 

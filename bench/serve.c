@@ -297,6 +297,26 @@ static const char documentation[] =
     "be had; "
     "3 this model cannot run here.";
 
+/* "uring-shards:per=connection": the engine "uring:per=connection", in as many shards as there are
+ * workers. */
+static int serve_engine(const struct serve_options *options)
+{
+    const char *name = options->engine;
+    int base = (int)strcspn(name, ":"), tail = (int)strlen("-shards");
+    char engine[CLI_OPTIONS_BYTES + 64];
+    char shown[64];
+    cpu_set_t cpus;
+
+    if (base <= tail || strncmp(name + base - tail, "-shards", (size_t)tail) != 0)
+        return weir__serve_engine(options, name, NULL, 1);
+    snprintf(engine, sizeof engine, "%.*s%s", base - tail, name, name + base);
+    snprintf(shown, sizeof shown, "%.*s", base, name);
+    unsigned count = options->workers;
+    if (count == 0)
+        count = sched_getaffinity(0, sizeof cpus, &cpus) < 0 ? 1 : (unsigned)CPU_COUNT(&cpus);
+    return weir__serve_engine(options, engine, shown, count);
+}
+
 int weir_bench_serve(int argc, char **argv)
 {
     struct reading reading = {
@@ -324,5 +344,5 @@ int weir_bench_serve(int argc, char **argv)
         fprintf(stderr, "weir-bench serve: raising the descriptor limit: %s\n", strerror(-result));
     if (reading.model != NULL)
         return weir__serve_model(&reading.options, reading.model);
-    return weir__serve_engine(&reading.options);
+    return serve_engine(&reading.options);
 }

@@ -55,8 +55,13 @@ void weir__serve_catch(const struct serve_signals *signals);
 void weir__serve_ready(const struct serve_options *options, const char *engine,
                        const struct sockaddr *addr, socklen_t addr_len, const char *features);
 
-/* Each returns an exit code once the server has stopped. */
-int weir__serve_engine(const struct serve_options *options);
+/*
+ * Each returns an exit code once the server has stopped. `engine` is the runtime's, with its
+ * options. `count` shards of it serve under `name`, each on a thread of its own; NULL: one alone,
+ * under the engine's own name.
+ */
+int weir__serve_engine(const struct serve_options *options, const char *engine, const char *name,
+                       unsigned count);
 int weir__serve_model(const struct serve_options *options, const struct weir_model *model);
 
 /* The subcommand: `weir-bench serve …`. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -96,6 +97,50 @@ Test(serve, echoes_with_a_coroutine_for_each_connection)
 Test(serve, echoes_on_a_model_that_is_no_engine)
 {
     echoes_and_stops("bare-epoll");
+}
+
+Test(serve, echoes_on_shards_of_an_engine)
+{
+    unsigned port = start_with("epoll-shards:per=connection", "echo", "--workers", "3");
+    int fds[24]; /* that all meet one shard happens once in 3^23 */
+
+    for (size_t i = 0; i < 24; i++) {
+        fds[i] = dial(port);
+        expect_echo(fds[i], "hello, world", 12);
+    }
+    kill(process.pid, SIGUSR1);
+    for (unsigned i = 0; i < 3; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "\"shard\":%u,", i);
+        process_expect(&process, true, text, COMMAND_SECONDS);
+    }
+    char *lines = process_text(&process, true);
+    unsigned served = 0, all = 0, accepted;
+    for (const char *at = lines; (at = strstr(at, "\"accepted\":")) != NULL; at++) {
+        cr_assert_eq(sscanf(at, "\"accepted\":%u", &accepted), 1);
+        served += accepted > 0;
+        all += accepted;
+    }
+    cr_assert_eq(all, 24, "%s", lines);
+    cr_assert_geq(served, 2, "%s", lines);
+    free(lines);
+    stop(SIGTERM);
+    for (size_t i = 0; i < 24; i++)
+        close(fds[i]);
+}
+
+Test(serve, shards_that_cannot_all_start_end_the_server)
+{
+    struct rlimit few = {.rlim_cur = 40, .rlim_max = 40};
+
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    LAUNCH("serve", "--engine", "epoll-shards", "--workers", "60", "--listen", "127.0.0.1:0");
+    process_wait(&process, COMMAND_SECONDS);
+    cr_assert(process.status == 2 || process.status == 3, "exit status %d", process.status);
+    expect_err("Too many open files");
+    char *out = process_text(&process, false);
+    cr_assert_null(strstr(out, "ready"), "%s", out);
+    free(out);
 }
 
 Test(serve, stops_at_sigint_too)

@@ -1,0 +1,53 @@
+/*
+ * A shard: one loop of the runtime that serves a workload, on one thread. `weir-bench serve` runs
+ * one, or several side by side (serve_shards.c). Private to the serve_*.c that run engines.
+ */
+#ifndef WEIR_BENCH_SERVE_SHARD_H
+#define WEIR_BENCH_SERVE_SHARD_H
+
+#include "bench/serve.h"
+
+#include <weir/weir.h>
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct shard {
+    const struct serve_options *options;
+    const char *engine; /* of the runtime, with its options */
+    unsigned index;     /* among its neighbours */
+    bool shares_port;   /* with them */
+    struct weir_loop *loop;
+    struct weir_listener *listener;
+    struct sockaddr_storage addr; /* where it listens */
+    socklen_t addr_len;
+    uint64_t started_ns;
+    uint64_t requests;
+    uint64_t refused;          /* connections closed because the peer broke the protocol */
+    struct weir_post print;    /* counters were asked for, */
+    bool print_all;            /* the coroutines as well, */
+    atomic_bool print_pending; /* and are not printed yet */
+    /* Where feed() puts a reply that is not the input: one thread, and no wait between feed() and
+     * the copy. */
+    alignas(64) uint8_t reply_room[WEIR_WORKLOAD_OUT_BYTES];
+};
+
+/* Opens the loop, on the calling thread, which is the one to run it, and listens on `addr`. An exit
+ * code of CLI.md; what failed has been told. */
+int weir__shard_open(struct shard *shard, const struct sockaddr *addr, socklen_t addr_len);
+/* Serves until the loop is stopped. An exit code. */
+int weir__shard_run(struct shard *shard);
+void weir__shard_close(struct shard *shard);
+
+/* Prints the counters as a JSON line on standard error, and a line for each coroutine where `all`.
+ * From a task of the shard; or from any other thread, then later. */
+void weir__shard_print(struct shard *shard, bool all);
+void weir__shard_ask_print(struct shard *shard, bool all);
+
+/* The handler of its connections (serve_handler.c). */
+void weir__shard_handle(struct weir_conn *conn, void *shard);
+/* What the workload knows of one connection, in weir_conn_state(): its bytes; 0: nothing. */
+size_t weir__shard_state_bytes(const struct weir_workload *workload);
+
+#endif
