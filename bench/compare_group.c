@@ -182,7 +182,7 @@ static int drive(struct group *group, struct contender *contender, struct driver
     int result;
 
     if (group->options->shape.kind == SHAPE_BURST)
-        result = weir__driver_burst(group->driver, contender->target, got);
+        result = weir__driver_burst(group->driver, contender->target, 0, got);
     else
         result = weir__driver_slice(group->driver, contender->target,
                                     (uint64_t)(group->plan.slice_s * (double)NS_PER_S), got);

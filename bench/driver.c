@@ -268,6 +268,12 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
     return 0;
 }
 
+/* What driver.h promises where nothing was said. */
+static uint64_t burst_bound_ns(const struct target_bounds *bounds)
+{
+    return bounds->connect_ns + bounds->answer_ns * (bounds->requests + 1ull);
+}
+
 static const struct target_bounds *bounds_of(const struct driver *driver, uint32_t target_id)
 {
     return &driver->bounds[target_id % WEIR__DRIVER_TARGETS_MAX]; /* the driver checks the id */
@@ -284,12 +290,15 @@ int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t durat
     return rc;
 }
 
-int weir__driver_burst(struct driver *driver, uint32_t target_id, struct driver_slice *out)
+int weir__driver_burst(struct driver *driver, uint32_t target_id, uint64_t bound_ns,
+                       struct driver_slice *out)
 {
     const struct target_bounds *bounds = bounds_of(driver, target_id);
+    if (bound_ns == 0)
+        bound_ns = burst_bound_ns(bounds);
     driver->request.target_id = target_id;
-    int rc = ask(driver, DRIVE_BURST,
-                 2 * (bounds->connect_ns + bounds->answer_ns * (bounds->requests + 1)));
+    driver->request.duration_ns = bound_ns;
+    int rc = ask(driver, DRIVE_BURST, bound_ns);
     if (rc == 0)
         *out = driver->reply.slice;
     return rc;

@@ -86,9 +86,13 @@ struct driver_target {
     uint32_t size_bytes;         /* payload of a request, 1 .. 16 MiB */
     uint64_t seed;               /* picks the payloads */
     uint64_t connect_timeout_ns; /* for all connections together; 0: 10 s + 1 ms each */
-    uint64_t answer_timeout_ns;  /* for each response, and for a server to close; 0: 10 s */
-    unsigned server_cpus;        /* CPUs the server may use, to judge driver_bound; 0: 1 */
-    unsigned pid_count;          /* 0: server CPU is unknown (a server that is not ours) */
+    /* For each response, and for a server to close; 0: 10 s. A connection that the server has not
+     * answered yet may be waiting for its turn (in the backlog of a server that takes them one
+     * after another): its time counts from the last answer that any connection of the target got,
+     * and so does connect_timeout_ns in a burst. */
+    uint64_t answer_timeout_ns;
+    unsigned server_cpus; /* CPUs the server may use, to judge driver_bound; 0: 1 */
+    unsigned pid_count;   /* 0: server CPU is unknown (a server that is not ours) */
     pid_t server_pids[WEIR__DRIVER_PIDS_MAX];
 };
 
@@ -103,9 +107,13 @@ struct driver_slice {
     uint32_t conns_alive; /* connections still usable afterwards; burst and churn: clients that
                              finished */
 
-    /* From the first send (burst: connect) to the last response (burst: the server's last close).
-     * All that is in flight when the asked duration ends is waited for and counted. */
+    /* From the first send (burst: connect) to the last response (burst: the server's last close, or
+     * the cut). All that is in flight when the asked duration ends is waited for and counted. */
     uint64_t elapsed_ns;
+
+    /* A burst that was ended at its bound: what the other fields tell was done by then. The
+     * clients that had not finished were reset; they are neither `errors` nor in `conns_alive`. */
+    bool cut;
 
     /* CPU of all threads of all server_pids from before the first send until the server is idle
      * again after the last response, so that server_cpu_ns / requests is exact; of a server that is
@@ -171,10 +179,12 @@ int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t durat
 /*
  * One burst: `conns` clients connect at once, each sends shape.requests requests one after
  * another, half-closes and waits for the server to close. Connections from weir__driver_open are
- * left alone. Latency counts requests, not the connect. Bounded by connect_timeout_ns for
- * connecting and answer_timeout_ns for each response; errors as for weir__driver_slice.
+ * left alone. Latency counts requests, not the connect. `bound_ns` after its begin it is cut off
+ * (out->cut); 0: after connect_timeout_ns and answer_timeout_ns for each request of a client.
+ * Returns and errors as for weir__driver_slice.
  */
-int weir__driver_burst(struct driver *driver, uint32_t target_id, struct driver_slice *out);
+int weir__driver_burst(struct driver *driver, uint32_t target_id, uint64_t bound_ns,
+                       struct driver_slice *out);
 
 /*
  * Tells the driver the processes of a target's server anew (children come and go). Returns 0,

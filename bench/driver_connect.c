@@ -20,7 +20,7 @@
 
 /* Source addresses that bursts take in turn: the TIME_WAIT sockets of one are gone or out of the
  * way when its turn comes again. */
-#define BURST_SOURCES 64u
+#define BURST_SOURCES 256u
 
 /* Source addresses that the connections of churn take in turn. A TIME_WAIT socket lasts a minute:
  * at 14,000 fast ports each these are good for 60,000 connections a second. */
@@ -91,6 +91,17 @@ int weir__drive_socket(const struct drive_target *target, uint32_t source, char 
     if (fd >= 0)
         close(fd);
     return rc;
+}
+
+void weir__drive_reset(struct drive_conn *conn)
+{
+    struct linger reset = {.l_onoff = 1};
+    if (conn->fd >= 0) {
+        setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+        close(conn->fd);
+    }
+    conn->fd = -1;
+    conn->phase = CONN_GONE;
 }
 
 int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn)

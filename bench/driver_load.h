@@ -52,6 +52,7 @@ struct drive_machine {
 
 struct drive_worker {
     struct drive_target *target;
+    struct drive_worker *team; /* all that run with it, `target->threads` of them */
     const struct drive_machine *machine;
     struct drive_conn *conns;
     uint32_t count;
@@ -65,10 +66,12 @@ struct drive_worker {
     /* of the slice under way */
     uint64_t deadline_ns; /* no request starts later; ignored in a burst */
     uint32_t requests;    /* burst: of each connection; 0: until the deadline */
+    uint64_t bound_ns;    /* how long it may take: what is not over by then is reset; 0: any */
     uint32_t active;      /* connections with something in flight */
     uint64_t check_ns;    /* when to look for connections that waited too long */
     uint64_t first_ns, last_ns, end_ns, cpu_ns;
-    struct driver_slice out; /* its counts, first error and latencies */
+    _Atomic uint64_t progress_ns; /* last_ns as of the latest turn, for the others of the team */
+    struct driver_slice out;      /* its counts, first error and latencies */
 };
 
 struct drive_target {
@@ -103,7 +106,7 @@ int weir__drive_target_close(struct drive_target *target, char *error);
 /* weir__driver_slice and weir__driver_burst, here in the driver process. */
 int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
                              struct driver_slice *out, char *error);
-int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
+int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus, uint64_t bound_ns,
                              struct driver_slice *out, char *error);
 
 /* Fills in what follows from the counts and from the server's CPU time before and after (-1:
@@ -130,6 +133,10 @@ int weir__drive_socket(const struct drive_target *target, uint32_t source, char 
 /* Connects all of a worker's connections, 64 at a time, until `deadline_ns`. 0, or -errno of the
  * first that failed with a message; the others are left as they are. */
 int weir__drive_connect_all(struct drive_worker *worker, uint64_t deadline_ns, char *error);
+
+/* Closes with a reset, where it is open: neither end keeps a TIME_WAIT socket, and a server that
+ * was busy with it is free at once. */
+void weir__drive_reset(struct drive_conn *conn);
 
 /* Has the worker's epoll watch `conn`. 0 or -errno. */
 int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn);

@@ -105,7 +105,8 @@ static int drive_perform(struct drive *drive)
     case DRIVE_SLICE:
         return weir__drive_target_slice(target, request->duration_ns, &reply->slice, reply->error);
     case DRIVE_BURST:
-        return weir__drive_target_burst(target, drive_cpus(drive), &reply->slice, reply->error);
+        return weir__drive_target_burst(target, drive_cpus(drive), request->duration_ns,
+                                        &reply->slice, reply->error);
     case DRIVE_SET_PIDS:
         return drive_set_pids(target, &request->target);
     default:

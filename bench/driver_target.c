@@ -31,15 +31,8 @@ static int fail(char *error, int rc, const char *what)
 
 static void worker_deinit(struct drive_worker *worker)
 {
-    /* With a reset: neither end keeps a TIME_WAIT socket, and a million close at once. */
-    struct linger reset = {.l_onoff = 1};
-    for (uint32_t i = 0; worker->conns && i < worker->count; i++) {
-        int fd = worker->conns[i].fd;
-        if (fd < 0)
-            continue;
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-        close(fd);
-    }
+    for (uint32_t i = 0; worker->conns && i < worker->count; i++)
+        weir__drive_reset(&worker->conns[i]);
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
     free(worker->buffer);
@@ -119,7 +112,7 @@ static int workers_new(struct drive_worker **workers, struct drive_target *targe
     if (!made)
         return -ENOMEM;
     for (unsigned i = 0; i < threads; i++)
-        made[i].epoll_fd = -1;
+        made[i] = (struct drive_worker){.team = made, .epoll_fd = -1};
     for (unsigned i = 0; i < threads; i++) {
         uint32_t count = conns / threads + (i < conns % threads);
         int rc = worker_init(&made[i], target, first, count);
@@ -290,6 +283,7 @@ static void merge(struct driver_slice *out, const struct drive_worker *worker)
     out->wrong += own->wrong;
     out->connect_retries += own->connect_retries;
     out->conns_alive += own->conns_alive;
+    out->cut |= own->cut;
     out->driver_cpu_ns += worker->cpu_ns;
     if (out->first_error[0] == '\0')
         memcpy(out->first_error, own->first_error, sizeof(out->first_error));
@@ -376,11 +370,12 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
 /* --- bursts --------------------------------------------------------------------------------- */
 
 /* Makes the sockets of a burst, so that what is timed begins with connect. */
-static int burst_prepare(struct drive_target *target, char *error)
+static int burst_prepare(struct drive_target *target, uint64_t bound_ns, char *error)
 {
     for (unsigned i = 0; i < target->threads; i++) {
         struct drive_worker *worker = &target->burst[i];
         worker->requests = target->spec.shape.requests;
+        worker->bound_ns = bound_ns;
         for (uint32_t k = 0; k < worker->count; k++) {
             struct drive_conn *conn = &worker->conns[k];
             conn->fd =
@@ -403,16 +398,12 @@ static void burst_clear(struct drive_target *target)
 {
     for (unsigned i = 0; i < target->threads; i++) {
         for (uint32_t k = 0; k < target->burst[i].count; k++) {
-            struct drive_conn *conn = &target->burst[i].conns[k];
-            if (conn->fd >= 0)
-                close(conn->fd);
-            conn->fd = -1;
-            conn->phase = CONN_GONE;
+            weir__drive_reset(&target->burst[i].conns[k]);
         }
     }
 }
 
-int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
+int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus, uint64_t bound_ns,
                              struct driver_slice *out, char *error)
 {
     if (!target->burst) {
@@ -422,7 +413,7 @@ int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
         for (unsigned i = 0; i < target->threads; i++)
             target->burst[i].machine = &weir__drive_closed;
     }
-    int rc = burst_prepare(target, error);
+    int rc = burst_prepare(target, bound_ns, error);
     if (rc == 0)
         rc = measure(target, target->burst, out, error);
     burst_clear(target);

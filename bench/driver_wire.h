@@ -20,7 +20,7 @@ enum drive_verb {
 struct drive_request {
     enum drive_verb verb;
     uint32_t target_id;   /* all but START and OPEN */
-    uint64_t duration_ns; /* SLICE */
+    uint64_t duration_ns; /* SLICE; BURST: its bound */
     cpu_set_t cpus;       /* START, if pinned */
     bool pinned;
     unsigned threads;            /* START: at least 1 */

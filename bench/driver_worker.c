@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -163,15 +164,38 @@ void weir__drive_count_retries(struct drive_worker *worker, const struct drive_c
 
 /* --- the loop -------------------------------------------------------------------------------- */
 
+/* It has not been answered yet: the server may be busy with those before it. */
+static bool awaits_its_turn(const struct drive_worker *worker, const struct drive_conn *conn)
+{
+    bool first = conn->seq == 0 || worker->target->spec.shape.kind == SHAPE_CHURN;
+    return conn->phase == CONN_CONNECTING ||
+           (conn->phase == CONN_ASKING && first && conn->received == 0);
+}
+
+/* When any connection of the target was answered last. */
+static uint64_t progress_ns(const struct drive_worker *worker)
+{
+    uint64_t latest_ns = 0;
+    for (unsigned i = 0; i < worker->target->threads; i++) {
+        uint64_t one_ns = atomic_load_explicit(&worker->team[i].progress_ns, memory_order_relaxed);
+        latest_ns = one_ns > latest_ns ? one_ns : latest_ns;
+    }
+    return latest_ns;
+}
+
 static void give_up_silent(struct drive_worker *worker, uint64_t now_ns)
 {
     const struct driver_target *spec = &worker->target->spec;
+    const uint64_t served_ns = progress_ns(worker);
     for (uint32_t i = 0; i < worker->count; i++) {
         struct drive_conn *conn = &worker->conns[i];
         uint64_t limit_ns =
             conn->phase == CONN_CONNECTING ? spec->connect_timeout_ns : spec->answer_timeout_ns;
+        uint64_t since_ns = conn->since_ns;
+        if (awaits_its_turn(worker, conn) && served_ns > since_ns)
+            since_ns = served_ns;
         if (conn->phase < CONN_CONNECTING || conn->phase == CONN_IDLE ||
-            now_ns - conn->since_ns < limit_ns)
+            now_ns < since_ns + limit_ns)
             continue;
         double seconds = (double)limit_ns / 1e9;
         if (conn->phase == CONN_CONNECTING)
@@ -192,15 +216,36 @@ static uint64_t check_interval_ns(const struct driver_target *spec)
     return least / 8 + 1;
 }
 
+/* Until the slice is cut off; 0: it is over time. */
+static uint64_t left_ns(const struct drive_worker *worker)
+{
+    if (worker->bound_ns == 0)
+        return UINT64_MAX;
+    uint64_t ran_ns = weir__drive_now_ns() - worker->first_ns;
+    return ran_ns < worker->bound_ns ? worker->bound_ns - ran_ns : 0;
+}
+
+/* Resets whatever is not over. */
+static void cut_off(struct drive_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->count; i++)
+        weir__drive_reset(&worker->conns[i]);
+    worker->active = 0;
+    worker->out.cut = true;
+    worker->last_ns = weir__drive_now_ns();
+}
+
 static void turn(struct drive_worker *worker, bool wait)
 {
     struct epoll_event events[EVENTS_MAX];
     uint64_t interval_ns = check_interval_ns(&worker->target->spec);
-    int timeout_ms = wait ? (int)(interval_ns / 1000000) + 1 : 0;
+    uint64_t wait_ns = left_ns(worker) < interval_ns ? left_ns(worker) : interval_ns;
+    int timeout_ms = wait ? (int)(wait_ns / 1000000) + 1 : 0;
     int n = epoll_wait(worker->epoll_fd, events, EVENTS_MAX, timeout_ms);
     assert(n >= 0 || errno == EINTR);
     for (int i = 0; i < n; i++)
         worker->machine->event(worker, events[i].data.ptr, events[i].events);
+    atomic_store_explicit(&worker->progress_ns, worker->last_ns, memory_order_relaxed);
     uint64_t now_ns = weir__drive_now_ns();
     if (now_ns < worker->check_ns)
         return;
@@ -228,11 +273,16 @@ void weir__drive_worker_run(struct drive_worker *worker)
             !weir__shape_is_active(&worker->target->spec.shape, worker->conns[i].id))
             continue;
         worker->machine->start(worker, &worker->conns[i]);
-        if (++started % START_BATCH == 0)
-            turn(worker, false);
+        if (++started % START_BATCH > 0)
+            continue;
+        turn(worker, false);
+        if (left_ns(worker) == 0)
+            break;
     }
-    while (worker->active > 0)
+    while (worker->active > 0 && left_ns(worker) > 0)
         turn(worker, true);
+    if (worker->active > 0)
+        cut_off(worker);
     worker->end_ns = weir__drive_now_ns();
     worker->cpu_ns = thread_cpu_ns() - cpu_before_ns;
 }

@@ -213,7 +213,7 @@ static int run(struct load *load)
     int rc = 0;
     while (rc == 0 && goes_on(load, began_ns)) {
         if (is_burst(options))
-            rc = weir__driver_burst(load->driver, load->target_id, &load->slice);
+            rc = weir__driver_burst(load->driver, load->target_id, 0, &load->slice);
         else
             rc = weir__driver_slice(load->driver, load->target_id,
                                     (uint64_t)(options->slice_s * 1e9), &load->slice);

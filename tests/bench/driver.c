@@ -262,7 +262,7 @@ Test(driver_and_workloads, agree_that_a_frame_past_the_limit_ends_its_connection
 
 static void run_burst(void)
 {
-    cr_assert_eq(weir__driver_burst(driver, id, &slice), 0, "%s", weir__driver_error(driver));
+    cr_assert_eq(weir__driver_burst(driver, id, 0, &slice), 0, "%s", weir__driver_error(driver));
 }
 
 Test(driver_burst, serves_all_clients_again_and_again, .init = bound)
@@ -347,6 +347,65 @@ Test(driver_burst, notices_a_server_that_does_not_close, .init = bound)
     cr_expect_eq(slice.errors, 1);
     cr_expect_eq(slice.requests, 6);
     expect_error(": the server did not close within 2 s");
+    stop();
+}
+
+/* The last waits for longer than the answer timeout, and never while nobody is served. */
+Test(driver_burst, lets_clients_wait_for_a_server_that_serves_one_at_a_time, .init = bound)
+{
+    server.one_by_one_ms = 500;
+    target.shape.kind = SHAPE_BURST;
+    target.shape.requests = 3;
+    target.answer_timeout_ns = ANSWER_TIMEOUT_NS;
+    start(DRIVER_ECHO, 6, 100);
+    run_burst();
+    expect_clean(6);
+    cr_expect_eq(slice.requests, 18);
+    cr_expect_gt(slice.latency.max_ns, ANSWER_TIMEOUT_NS);
+    cr_expect_not(slice.cut);
+    stop();
+}
+
+Test(driver_burst, is_cut_off_at_its_bound_and_tells_what_was_done_by_then, .init = bound)
+{
+    server.fault = FAULT_SILENT;
+    server.fault_conn = 2;
+    server.fault_request = 7;
+    target.shape.kind = SHAPE_BURST;
+    target.shape.requests = 10;
+    start(DRIVER_ECHO, 5, 100);
+    cr_assert_eq(weir__driver_burst(driver, id, 1000000000, &slice), 0);
+    cr_expect(slice.cut);
+    cr_expect(slice.verified, "what came back was right: %s", slice.first_error);
+    cr_expect_eq(slice.errors, 0);
+    cr_expect_eq(slice.conns_alive, 4);
+    cr_expect_eq(slice.requests, 47);
+    cr_expect_geq(slice.elapsed_ns, 1000000000);
+    run_burst();
+    expect_clean(5);
+    cr_expect_not(slice.cut);
+    stop();
+}
+
+Test(driver_burst, is_cut_off_by_a_reset, .init = bound)
+{
+    char request[100];
+    start_driver(1);
+    start_server(DRIVER_ECHO, 1, 100);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    ((struct sockaddr_in *)&target.addr)->sin_port = 0;
+    cr_assert_eq(bind(listener, (struct sockaddr *)&target.addr, target.addr_len), 0);
+    cr_assert_eq(listen(listener, 8), 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&target.addr, &target.addr_len), 0);
+    target.shape.kind = SHAPE_BURST;
+    open_target();
+    cr_assert_eq(weir__driver_burst(driver, id, 100000000, &slice), 0);
+    cr_expect(slice.cut);
+    cr_expect_eq(slice.requests, 0);
+    int fd = accept(listener, NULL, NULL);
+    cr_expect_eq(recv(fd, request, sizeof(request), MSG_WAITALL), sizeof(request));
+    cr_expect_lt(recv(fd, request, sizeof(request), 0), 0);
+    cr_expect_eq(errno, ECONNRESET);
     stop();
 }
 

@@ -201,6 +201,11 @@ static void *accept_thread(void *arg)
             assert(conn->other_fd >= 0);
             server->accepted++;
         }
+        if (server->one_by_one_ms > 0) {
+            usleep(server->one_by_one_ms * 1000);
+            conn_thread(conn);
+            continue;
+        }
         pthread_t thread;
         int rc = pthread_create(&thread, NULL, conn_thread, conn);
         assert(rc == 0);

@@ -44,6 +44,8 @@ struct wrong_server {
     bool ipv6;                /* listen on ::1 instead */
     int backlog;              /* 0: 1024; -1: as short as the kernel has it */
     unsigned accept_delay_ms; /* from the first connection to its accept */
+    unsigned one_by_one_ms;   /* > 0: serves each connection to its end, after such a pause, before
+                                 it accepts the next */
 
     /* set by wrong_server_start */
     struct sockaddr_storage addr;
