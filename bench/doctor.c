@@ -72,30 +72,25 @@ static const char *verdict_name(enum limit_verdict verdict)
     return names[verdict];
 }
 
-static void format_have(const struct limit *limit, char *text, size_t bytes)
-{
-    if (limit->verdict == LIMIT_UNKNOWN)
-        snprintf(text, bytes, "?");
-    else if (limit->have == UINT64_MAX)
-        snprintf(text, bytes, "unlimited");
-    else
-        snprintf(text, bytes, "%" PRIu64, limit->have);
-}
-
+/* The name, what there is, what is needed, the verdict, then the cure or what else is to know. */
 static void print_limit(const struct limit *limit, bool colour)
 {
-    char have[32];
+    char have[32], need[32];
     const char *ansi = "";
+    const char *verdict = verdict_name(limit->verdict);
 
     if (colour && limit->verdict != LIMIT_UNKNOWN)
         ansi = limit->verdict == LIMIT_OK     ? "\033[32m"
                : limit->verdict == LIMIT_WARN ? "\033[33m"
                                               : "\033[1;31m";
-    format_have(limit, have, sizeof have);
-    printf("%-34s %16s %16" PRIu64 "  %s%s%s", limit->name, have, limit->need, ansi,
-           verdict_name(limit->verdict), ansi[0] != '\0' ? "\033[0m" : "");
-    if (limit->cure[0] != '\0')
-        printf("%*s%s", 9 - (int)strlen(verdict_name(limit->verdict)), "", limit->cure);
+    weir__limit_have(limit, have, sizeof have);
+    weir__limit_need(limit, need, sizeof need);
+    printf("%-30s %12s %12s  %s%s%s", limit->name, have, need, ansi, verdict,
+           ansi[0] != '\0' ? "\033[0m" : "");
+    if (limit->cure[0] != '\0' || limit->note[0] != '\0')
+        printf("%*s%s%s%s%s%s", 9 - (int)strlen(verdict), "", limit->cure,
+               limit->cure[0] != '\0' && limit->note[0] != '\0' ? " " : "",
+               limit->note[0] != '\0' ? "(" : "", limit->note, limit->note[0] != '\0' ? ")" : "");
     putchar('\n');
 }
 
@@ -122,7 +117,7 @@ int weir_bench_doctor(int argc, char **argv)
     };
     size_t count = weir__limits_check(&need, list);
 
-    printf("%-34s %16s %16s  %-8s %s\n", "limit", "have", "need", "verdict", "cure");
+    printf("%-30s %12s %12s  %-8s %s\n", "limit", "have", "need", "verdict", "cure");
     for (size_t i = 0; i < count; i++) {
         print_limit(&list[i], weir__colour_wanted(stdout));
         missing += list[i].verdict == LIMIT_MISSING;

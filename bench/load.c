@@ -64,7 +64,7 @@ static bool holds_conns(const struct load_options *options)
 
 static int check_limits(const struct load_options *options)
 {
-    char text[CLI_TEXT_BYTES];
+    char text[CLI_TEXT_BYTES], have[32], want[32];
     struct limit list[WEIR__LIMITS_MAX];
     const struct limits_need need = {
         .driver_conns = options->target.conns,
@@ -78,10 +78,12 @@ static int check_limits(const struct load_options *options)
     }
     size_t count = weir__limits_check(&need, list);
     for (size_t i = 0; i < count; i++) {
-        if (list[i].verdict == LIMIT_WARN)
-            fprintf(stderr, "weir-bench load: warning: %s is %llu, %llu would be better: %s\n",
-                    list[i].name, (unsigned long long)list[i].have,
-                    (unsigned long long)list[i].need, list[i].cure);
+        if (list[i].verdict != LIMIT_WARN)
+            continue;
+        weir__limit_have(&list[i], have, sizeof(have));
+        weir__limit_need(&list[i], want, sizeof(want));
+        fprintf(stderr, "weir-bench load: warning: %s is %s, %s would be better: %s\n",
+                list[i].name, have, want, list[i].cure);
     }
     return 0;
 }

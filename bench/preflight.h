@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "bench/shape.h"
+
 enum limit_verdict {
     LIMIT_OK,
     LIMIT_WARN,    /* works, but slower or with retries */
@@ -19,12 +21,27 @@ enum limit_verdict {
     LIMIT_UNKNOWN, /* could not be read here */
 };
 
+enum limit_unit {
+    LIMIT_COUNT,
+    LIMIT_BYTES,
+    LIMIT_WORD, /* no number: `note` is what there is */
+};
+
 struct limit {
     const char *name; /* "RLIMIT_NOFILE (driver)", "net.core.somaxconn", ...; static */
-    uint64_t have;    /* meaningless if LIMIT_UNKNOWN; UINT64_MAX: unlimited */
+    enum limit_unit unit;
+    uint64_t have; /* meaningless if LIMIT_UNKNOWN; UINT64_MAX: unlimited */
     uint64_t need;
     enum limit_verdict verdict;
-    char cure[192]; /* "" when LIMIT_OK */
+    char note[96];  /* what the numbers do not say; mostly "" */
+    char cure[256]; /* "" when LIMIT_OK */
+};
+
+/* What the library said when it was asked for io_uring; this file is not linked with it. */
+struct limits_uring {
+    int result;     /* 0, or the -errno of opening a loop on it */
+    bool needed;    /* else epoll takes its place */
+    char text[320]; /* what was granted, or why it failed and the cure */
 };
 
 /* What is about to be run. */
@@ -33,10 +50,14 @@ struct limits_need {
     uint64_t server_conns;   /* the most one server process holds; 0: no server of ours */
     uint64_t conns_per_addr; /* connections to one destination address and port; for the ports */
     uint64_t connect_burst;  /* connects at once to one listener; for the backlogs */
-    bool loopback;           /* sources can spread over 127.0.0.0/8 */
+    bool loopback;           /* sources can spread over 127.0.0.0/8, both ends are here */
+    uint64_t threads;        /* that servers start, in one process */
+    uint64_t stack_bytes;    /* of each; 0: what pthread_create(3) takes */
+    uint64_t processes;      /* that servers start */
+    const struct limits_uring *uring; /* NULL: nobody tried */
 };
 
-#define WEIR__LIMITS_MAX 16
+#define WEIR__LIMITS_MAX 40
 
 /* Descriptors this program needs beside its connections. */
 #define WEIR__LIMITS_SPARE_FDS 64
@@ -53,8 +74,8 @@ int weir__limits_raise_nofile(void);
  */
 size_t weir__limits_check(const struct limits_need *need, struct limit list[WEIR__LIMITS_MAX]);
 
-/* The same with another directory for /proc, which tests make up. */
-size_t weir__limits_check_at(const char *proc, const struct limits_need *need,
+/* The same where the folders proc and sys are below `root`, which tests make up. */
+size_t weir__limits_check_at(const char *root, const struct limits_need *need,
                              struct limit list[WEIR__LIMITS_MAX]);
 
 /*
@@ -63,6 +84,34 @@ size_t weir__limits_check_at(const char *proc, const struct limits_need *need,
  * ulimit -Hn 40064 (...), or fewer --conns".
  */
 int weir__limits_require(const struct limits_need *need, char *text, size_t capacity);
+
+/* One server of a table, before it is started. */
+struct limits_cell {
+    const char *engine;    /* as the row is called: the reason begins with it */
+    unsigned traits;       /* enum weir_model_trait; 0: an engine of the runtime */
+    unsigned workers;      /* that it is told to have: --workers */
+    enum shape_kind shape; /* how the driver uses its connections */
+    uint64_t conns;        /* 0: not known, as in `serve`: only its pool is checked */
+    uint64_t backlog;      /* of listen(2); 0: the system's most */
+    uint64_t stack_bytes;  /* of a worker that is a thread; 0: what pthread_create(3) takes */
+};
+
+/*
+ * Whether this server can do its cell on this machine. 0; or -ERANGE, and `text` says why in one
+ * line: "thread: 10000 threads need 78.1 GiB of address space (CommitLimit), have 3.0 GiB: ...",
+ * "iterative: backlog 4096 < 10000: ...". What all rows share (descriptors, ports, ...) is not
+ * looked at: weir__limits_require() does, once for the whole table.
+ */
+int weir__limits_cell(const struct limits_cell *cell, char *text, size_t capacity);
+int weir__limits_cell_at(const char *root, const struct limits_cell *cell, char *text,
+                         size_t capacity);
+
+/* What is asked for, or there, in words: "10000", "78.1 GiB", "unlimited", "?". */
+void weir__limit_need(const struct limit *limit, char *text, size_t capacity);
+void weir__limit_have(const struct limit *limit, char *text, size_t capacity);
+
+/* The most that listen(2) grants: net.core.somaxconn; 0: unknown. */
+uint64_t weir__limits_backlog(void);
 
 /*
  * Reads "127.0.0.1:7000", "[::1]:7000" or "localhost:7000". Returns 0; -EINVAL with a message in

@@ -1,0 +1,110 @@
+/*
+ * Whether one server of a table can do its cell: what its model's nature costs (a worker for each
+ * connection, clients left in the backlog) against what the machine has.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include <weir/model.h>
+
+#include "bench/preflight_check.h"
+
+/* How many connections it serves side by side. */
+static uint64_t at_once(const struct limits_cell *cell)
+{
+    if (!(cell->traits & WEIR_MODEL_HOLDS_WORKER) || cell->traits & WEIR_MODEL_WORKER_PER_CONN)
+        return UINT64_MAX;
+    return cell->traits & WEIR_MODEL_POOL && cell->workers > 0 ? cell->workers : 1;
+}
+
+/* In shapes that hold their connections the others would never be served. */
+static int check_held(const struct limits_cell *cell, char *text, size_t capacity)
+{
+    uint64_t served = at_once(cell);
+    bool pool = cell->traits & WEIR_MODEL_POOL;
+    if (!weir__shape_holds_conns(cell->shape) || cell->conns <= served)
+        return 0;
+    snprintf(text, capacity,
+             "%s: it serves %llu connection%s at once, each to its end, and %llu stay open: see "
+             "--shape burst or churn%s",
+             cell->engine, (unsigned long long)served, served == 1 ? "" : "s",
+             (unsigned long long)cell->conns, pool ? ", or --workers" : "");
+    return -ERANGE;
+}
+
+/* Where connections end, the others wait in the backlog; those it has no room for wait whole
+ * seconds for their SYN to be sent again. */
+static int check_backlog(const struct check *check, const struct limits_cell *cell, char *text,
+                         size_t capacity)
+{
+    uint64_t served = at_once(cell), most;
+    uint64_t listeners = cell->traits & WEIR_MODEL_REUSEPORT && served != UINT64_MAX ? served : 1;
+    if (weir__shape_holds_conns(cell->shape) || cell->conns <= served)
+        return 0;
+    if (!weir__check_number(check, "proc/sys/net/core/somaxconn", &most))
+        return 0; /* unknown is no reason to refuse */
+    if (cell->backlog > 0 && cell->backlog < most)
+        most = cell->backlog;
+    if (cell->conns - served <= most * listeners)
+        return 0;
+    snprintf(text, capacity,
+             "%s: backlog %llu < %llu: it serves %llu at once, the others wait there: %s",
+             cell->engine, (unsigned long long)(most * listeners),
+             (unsigned long long)(cell->conns - served), (unsigned long long)served,
+             weir__check_sysctl(check, SYSCTL_NETWORK, "net.core.somaxconn=%llu",
+                                (unsigned long long)((cell->conns - served - 1) / listeners + 1)));
+    return -ERANGE;
+}
+
+static uint64_t workers_of(const struct limits_cell *cell)
+{
+    if (cell->traits & WEIR_MODEL_WORKER_PER_CONN)
+        return cell->conns;
+    return cell->traits & WEIR_MODEL_POOL ? cell->workers : 0;
+}
+
+static int check_workers(const char *root, const struct limits_cell *cell, char *text,
+                         size_t capacity)
+{
+    struct limit list[WEIR__LIMITS_MAX];
+    char want[32], have[32];
+    uint64_t workers = workers_of(cell);
+    bool processes = cell->traits & WEIR_MODEL_PROCESSES;
+    const struct limits_need need = {
+        .threads = processes ? 0 : workers,
+        .processes = processes ? workers : 0,
+        .stack_bytes = cell->stack_bytes,
+    };
+    struct check check = {.root = root, .need = &need, .list = list};
+    if (workers == 0)
+        return 0;
+    weir__check_memory(&check);
+    weir__check_tasks(&check);
+    for (size_t i = 0; i < check.count; i++) {
+        if (list[i].verdict != LIMIT_MISSING)
+            continue;
+        weir__limit_need(&list[i], want, sizeof(want));
+        weir__limit_have(&list[i], have, sizeof(have));
+        snprintf(text, capacity, "%s: %llu %s need %s of %s, have %s: %s", cell->engine,
+                 (unsigned long long)workers, processes ? "processes" : "threads", want,
+                 list[i].name, have, list[i].cure);
+        return -ERANGE;
+    }
+    return 0;
+}
+
+int weir__limits_cell_at(const char *root, const struct limits_cell *cell, char *text,
+                         size_t capacity)
+{
+    const struct check check = {.root = root};
+    text[0] = '\0';
+    int rc = check_held(cell, text, capacity);
+    if (rc == 0)
+        rc = check_backlog(&check, cell, text, capacity);
+    return rc < 0 ? rc : check_workers(root, cell, text, capacity);
+}
+
+int weir__limits_cell(const struct limits_cell *cell, char *text, size_t capacity)
+{
+    return weir__limits_cell_at("", cell, text, capacity);
+}
