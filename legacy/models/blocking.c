@@ -34,6 +34,8 @@ static ssize_t receive(struct weir__blocking *blocking, int fd)
     for (;;) {
         bool stopping = weir__stopping();
         ssize_t got = recv(fd, blocking->in, sizeof blocking->in, stopping ? MSG_DONTWAIT : 0);
+        if (got > 0 && stopping && weir__stop_left_ns() == 0)
+            return -ETIME; /* a peer that never ceases to send */
         if (got >= 0)
             return got;
         if (stopping && errno == EAGAIN)

@@ -1,0 +1,110 @@
+/*
+ * thread: a thread for each connection. The main thread does nothing but accept; each connection is
+ * served to its end by a thread of its own, which ends with it.
+ *
+ * How it works: every call blocks, and the kernel's scheduler is the event loop. A handler reads
+ * from top to bottom, and one that computes or waits for a disk holds up no other. A thread that
+ * ends joins the one that ended before it, so none is detached and none is left over.
+ *
+ * Who uses it: MySQL and MariaDB by default, Java servers since ServerSocket (and again with
+ * virtual threads, which are this model without its price), most servers over a few hundred trusted
+ * clients.
+ *
+ * Where it breaks: at memory and at switches. A silent connection holds a kernel stack of 16 KiB,
+ * its task, and 17 KiB here: some 40 KiB in all, where a reactor holds none. With default stacks
+ * of 8 MiB, 10,000 threads want 78 GiB of address space; here they have 64 KiB each. Then come
+ * kernel.pid_max (32,768 by default on small machines), kernel.threads-max, ulimit -u, a
+ * container's pids.max, and vm.max_map_count (65,530; a stack and its guard are two). Past them
+ * pthread_create says EAGAIN: the connection is turned away, and nothing is accepted for a moment.
+ * Short connections pay for a thread each, 10 to 20 us.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "legacy/models/stop.h"
+#include "legacy/models/threads.h"
+
+extern const struct weir_model weir__model_thread;
+
+enum { BACK_OFF_MS = 10 };
+
+/* Made by the main thread, freed by the connection's own. */
+struct conn {
+    int fd;
+    struct weir__blocking blocking;
+};
+
+static void serve_conn(void *argument)
+{
+    struct conn *conn = argument;
+    weir__threads_serve(&conn->blocking, conn->fd);
+    free(conn);
+}
+
+/* 0 or -errno: then there is no thread, and `fd` is still the caller's. */
+static int start(const struct weir_model_options *options, struct weir_model_stats *stats, int fd)
+{
+    struct conn *conn = malloc(sizeof *conn);
+    if (!conn)
+        return -ENOMEM;
+    conn->fd = fd;
+    conn->blocking.options = options;
+    conn->blocking.counters = weir__counters(stats, (unsigned)fd);
+    int rc = weir__threads_start(conn);
+    if (rc < 0)
+        free(conn);
+    return rc;
+}
+
+static int accept_and_start(const struct weir_model_options *options,
+                            struct weir_model_stats *stats, struct weir__acceptor *acceptor)
+{
+    while (!weir__stopping()) {
+        int fd = weir__accept(acceptor, 0);
+        if (fd >= 0) {
+            int rc = start(options, stats, fd);
+            if (rc < 0) {
+                weir__blocking_close(acceptor->counters, fd, rc);
+                acceptor->resume_ns = weir__now_ns() + BACK_OFF_MS * 1000000ull;
+                weir__acceptor_sleep(acceptor);
+            }
+        } else if (fd == -EBUSY) {
+            weir__acceptor_sleep(acceptor);
+        } else if (!weir__stopping()) {
+            return fd;
+        }
+    }
+    return 0;
+}
+
+static int serve(const struct weir_model_options *options, struct weir_model_stats *stats,
+                 void (*ready)(void *argument, const char *features), void *argument, char *why,
+                 size_t why_bytes)
+{
+    struct weir__acceptor acceptor;
+    int rc = weir__acceptor_init(&acceptor, options->listen_fd, weir__counters(stats, 0));
+    int started = weir__threads_init(options, serve_conn);
+    if (rc == 0)
+        rc = started;
+    weir__stop_init(options);
+    if (rc == 0) {
+        ready(argument, stats->features);
+        rc = accept_and_start(options, stats, &acceptor);
+    }
+    if (rc < 0)
+        weir__model_fail(&weir__model_thread, -rc, "accepting",
+                         "hand in a listening socket, and descriptors", why, why_bytes);
+    weir__threads_finish();
+    weir__acceptor_deinit(&acceptor);
+    return rc;
+}
+
+const struct weir_model weir__model_thread = {
+    .name = "thread",
+    .summary = "a thread per connection; blocking",
+    .seed_name = "multithread",
+    .traits = WEIR_MODEL_BLOCKING | WEIR_MODEL_WORKER_PER_CONN,
+    .serve = serve,
+    .stop = weir__threads_interrupt,
+};
