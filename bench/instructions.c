@@ -6,6 +6,10 @@
  *
  * All connections ask at once, and ask again when all have their answer. A server that is stepped
  * is slow, so it finds them all ready: the batches are as large as the load allows.
+ *
+ * Work that a server does by the clock (the trim's samples, the sweep for quiet connections) is
+ * counted, too, and there is more of it for each request than at full speed. Stepped, one request
+ * takes some 17 ms: of uring's 1,720 instructions at one connection about 280 are such work.
  */
 #include "bench/instructions.h"
 

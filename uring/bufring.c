@@ -74,7 +74,8 @@ static void follow_size(struct weir__uring *uring, uint32_t taken)
     uring->buf_ring_taken += taken;
     if (uring->buf_ring_taken < SIZE_WINDOW_BUFS)
         return;
-    uint64_t fit = (uint64_t)uring->buf_ring_taken * FILL_BYTES / (uring->buf_ring_received + 1);
+    uint64_t received = uring->buf_ring_received > 0 ? uring->buf_ring_received : 1;
+    uint64_t fit = (uint64_t)uring->buf_ring_taken * FILL_BYTES / received;
     uint32_t cap = fit < uring->buf_ring_most ? (uint32_t)fit : uring->buf_ring_most;
     bool fixed = uring->buf_ring_least == uring->buf_ring_most;
     uint32_t least = fixed ? uring->buf_ring_most : FILL_LEAST_LARGE;
