@@ -14,6 +14,7 @@
 extern const struct weir_model weir__model_bare_uring;
 #endif
 extern const struct weir_model weir__model_bare_epoll;
+extern const struct weir_model weir__model_epoll_reactor;
 extern const struct weir_model weir__model_iterative;
 extern const struct weir_model weir__model_leader_follower;
 extern const struct weir_model weir__model_thread;
@@ -24,6 +25,7 @@ const struct weir_model *const weir_models[] = {
     &weir__model_thread,
     &weir__model_thread_pool,
     &weir__model_leader_follower,
+    &weir__model_epoll_reactor,
     &weir__model_bare_epoll,
 #if WEIR_HAVE_URING
     &weir__model_bare_uring,
