@@ -82,3 +82,18 @@ void weir__blocking_serve(struct weir__blocking *blocking, int fd)
     while (rc > 0);
     weir__blocking_close(blocking->counters, fd, rc);
 }
+
+int weir__blocking_accept_and_serve(struct weir__blocking *blocking,
+                                    struct weir__acceptor *acceptor)
+{
+    while (!weir__stopping()) {
+        int fd = weir__accept(acceptor, 0);
+        if (fd >= 0)
+            weir__blocking_serve(blocking, fd);
+        else if (fd == -EBUSY)
+            weir__acceptor_sleep(acceptor);
+        else if (fd != -EINTR)
+            return fd;
+    }
+    return 0;
+}

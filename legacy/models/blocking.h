@@ -28,4 +28,9 @@ void weir__blocking_close(struct weir_model_counters *counters, int fd, int resu
 /* A connection from its first byte to its end: closes it. */
 void weir__blocking_serve(struct weir__blocking *blocking, int fd);
 
+/* One connection after the other from a blocking listener, in a process of one thread, until the
+ * server is stopping. 0, or -errno where accepting cannot go on. */
+int weir__blocking_accept_and_serve(struct weir__blocking *blocking,
+                                    struct weir__acceptor *acceptor);
+
 #endif

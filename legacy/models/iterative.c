@@ -19,20 +19,6 @@
 
 extern const struct weir_model weir__model_iterative;
 
-static int accept_and_serve(struct weir__acceptor *acceptor, struct weir__blocking *blocking)
-{
-    while (!weir__stopping()) {
-        int fd = weir__accept(acceptor, 0);
-        if (fd >= 0)
-            weir__blocking_serve(blocking, fd);
-        else if (fd == -EBUSY)
-            weir__acceptor_sleep(acceptor);
-        else if (fd != -EINTR)
-            return fd;
-    }
-    return 0;
-}
-
 static int serve(const struct weir_model_options *options, struct weir_model_stats *stats,
                  void (*ready)(void *argument, const char *features), void *argument, char *why,
                  size_t why_bytes)
@@ -49,7 +35,7 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     if (rc == 0) {
         weir__stop_init(options);
         ready(argument, stats->features);
-        rc = accept_and_serve(&acceptor, blocking);
+        rc = weir__blocking_accept_and_serve(blocking, &acceptor);
     }
     if (rc < 0)
         weir__model_fail(&weir__model_iterative, -rc, "accepting",
