@@ -158,11 +158,12 @@ static int ask(struct driver *driver, enum drive_verb verb, uint64_t bound_ns)
     if (driver->pid == 0)
         return driver_died(driver);
     driver->request.verb = verb;
+    size_t bytes = weir__drive_request_bytes(&driver->request);
     ssize_t n;
     do {
-        n = send(driver->control, &driver->request, sizeof(driver->request), MSG_NOSIGNAL);
+        n = send(driver->control, &driver->request, bytes, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
-    if (n != sizeof(driver->request))
+    if (n != (ssize_t)bytes)
         return driver_died(driver);
     int rc = await_reply(driver, bound_ns);
     if (rc < 0)
@@ -247,12 +248,21 @@ const char *weir__driver_error(const struct driver *driver)
     return driver->error;
 }
 
+static int too_many_pids(struct driver *driver, unsigned count)
+{
+    snprintf(driver->error, sizeof(driver->error), "%u server processes, at most %d", count,
+             WEIR__DRIVER_PIDS_MAX);
+    return -EINVAL;
+}
+
 int weir__driver_open(struct driver *driver, const struct driver_target *target,
                       uint32_t *target_id)
 {
     uint64_t connect_ns = target->connect_timeout_ns;
     if (connect_ns == 0)
         connect_ns = weir__driver_connect_timeout_ns(target->conns);
+    if (target->pid_count > WEIR__DRIVER_PIDS_MAX)
+        return too_many_pids(driver, target->pid_count);
     driver->request.target = *target;
     int rc = ask(driver, DRIVE_OPEN, connect_ns);
     if (rc < 0)
@@ -307,11 +317,8 @@ int weir__driver_burst(struct driver *driver, uint32_t target_id, uint64_t bound
 int weir__driver_set_pids(struct driver *driver, uint32_t target_id, const pid_t *pids,
                           unsigned count)
 {
-    if (count > WEIR__DRIVER_PIDS_MAX) {
-        snprintf(driver->error, sizeof(driver->error), "%u server processes, at most %d", count,
-                 WEIR__DRIVER_PIDS_MAX);
-        return -EINVAL;
-    }
+    if (count > WEIR__DRIVER_PIDS_MAX)
+        return too_many_pids(driver, count);
     driver->request.target_id = target_id;
     driver->request.target.pid_count = count;
     if (count > 0)

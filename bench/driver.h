@@ -45,9 +45,9 @@
 #include "bench/histogram.h"
 #include "bench/shape.h"
 
-#define WEIR__DRIVER_PIDS_MAX    256 /* server processes summed for one target */
-#define WEIR__DRIVER_TARGETS_MAX 64  /* targets open in one driver */
-#define WEIR__DRIVER_TEXT_BYTES  256 /* messages, NUL included */
+#define WEIR__DRIVER_PIDS_MAX    16384 /* server processes summed for one target */
+#define WEIR__DRIVER_TARGETS_MAX 192   /* targets open in one driver */
+#define WEIR__DRIVER_TEXT_BYTES  256   /* messages, NUL included */
 
 /* Defaults of struct driver_target. */
 #define WEIR__DRIVER_ANSWER_TIMEOUT_NS 10000000000u

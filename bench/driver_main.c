@@ -75,7 +75,8 @@ static int drive_open(struct drive *drive)
 static int drive_set_pids(struct drive_target *target, const struct driver_target *from)
 {
     target->spec.pid_count = from->pid_count;
-    memcpy(target->spec.server_pids, from->server_pids, sizeof(from->server_pids));
+    memcpy(target->spec.server_pids, from->server_pids,
+           from->pid_count * sizeof(from->server_pids[0]));
     return 0;
 }
 
@@ -129,7 +130,7 @@ int weir__drive_serve(int control)
         ssize_t n = recv(control, &drive->request, sizeof(drive->request), 0);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n != sizeof(drive->request))
+        if (n <= 0 || (size_t)n != weir__drive_request_bytes(&drive->request))
             break;
         memset(&drive->reply, 0, sizeof(drive->reply));
         drive->reply.result = drive_perform(drive);

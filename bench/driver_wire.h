@@ -8,6 +8,8 @@
 
 #include "bench/driver.h"
 
+#include <stddef.h>
+
 enum drive_verb {
     DRIVE_START, /* first of all: pin, prepare, answer */
     DRIVE_OPEN,
@@ -33,6 +35,15 @@ struct drive_reply {
     char error[WEIR__DRIVER_TEXT_BYTES];
     struct driver_slice slice; /* SLICE and BURST */
 };
+
+/* The bytes of a request that mean something: of the processes, as many as there are. */
+static inline size_t weir__drive_request_bytes(const struct drive_request *request)
+{
+    if (request->verb != DRIVE_OPEN && request->verb != DRIVE_SET_PIDS)
+        return offsetof(struct drive_request, target);
+    return offsetof(struct drive_request, target.server_pids) +
+           request->target.pid_count * sizeof request->target.server_pids[0];
+}
 
 /* The driver process from here on: serves requests on `control` until it closes. Returns an exit
  * code. */

@@ -280,10 +280,26 @@ bool weir__server_alive(struct server *server)
     return true;
 }
 
+void weir__server_pause(struct server *server)
+{
+    if (server->pid <= 0 || server->paused)
+        return;
+    kill(-server->pid, SIGSTOP);
+    server->paused = true;
+}
+
+void weir__server_resume(struct server *server)
+{
+    if (server->pid > 0 && server->paused)
+        kill(-server->pid, SIGCONT);
+    server->paused = false;
+}
+
 void weir__server_terminate(struct server *server)
 {
     if (server->pid > 0)
         kill(server->pid, SIGTERM);
+    weir__server_resume(server);
 }
 
 void weir__server_reap(struct server *server, uint64_t deadline_ns)

@@ -20,7 +20,7 @@
 
 enum {
     SERVER_TEXT_BYTES = 512,
-    SERVER_PIDS_MAX = 256,
+    SERVER_PIDS_MAX = 16384, /* a process for each connection, and some */
 };
 
 enum server_state {
@@ -48,6 +48,7 @@ struct server_spec {
 struct server {
     enum server_state state;
     pid_t pid;
+    bool paused;
     int out_fd;                   /* its standard output, a non-blocking pipe */
     int err_fd;                   /* its standard error, a memory file */
     struct sockaddr_storage addr; /* from the ready line */
@@ -73,7 +74,12 @@ int weir__server_wait_ready(struct server *server, uint64_t deadline_ns);
 /* Looks whether it still lives; a server that died becomes FAILED with `how`. Never blocks. */
 bool weir__server_alive(struct server *server);
 
-/* Asks it to stop (SIGTERM) without waiting. */
+/* Stops its processes where they are, and lets them go on. A server that is paused is alive. Does
+ * nothing to one that does not run. */
+void weir__server_pause(struct server *server);
+void weir__server_resume(struct server *server);
+
+/* Asks it to stop (SIGTERM) without waiting; one that was paused goes on to do so. */
 void weir__server_terminate(struct server *server);
 
 /*

@@ -104,6 +104,23 @@ Test(driver_closed, knows_no_server_cpu_without_a_process, .init = bound)
     stop();
 }
 
+Test(driver_closed, adds_up_the_cpu_of_thousands_of_processes, .init = bound)
+{
+    static pid_t pids[WEIR__DRIVER_PIDS_MAX];
+    start_driver(1);
+    start_server(DRIVER_ECHO, 1, 100);
+    open_target();
+    for (unsigned i = 0; i < WEIR__DRIVER_PIDS_MAX; i++)
+        pids[i] = getpid();
+    cr_assert_eq(weir__driver_set_pids(driver, id, pids, 10000), 0);
+    run_slice();
+    expect_clean(1);
+    /* One takes some 10 us for a request: ten thousand times the same take more than 100. */
+    cr_expect_gt(slice.server_cpu_ns, (int64_t)slice.requests * 100000);
+    cr_expect_eq(weir__driver_set_pids(driver, id, pids, WEIR__DRIVER_PIDS_MAX + 1), -EINVAL);
+    stop();
+}
+
 /* --- servers that do one thing wrong -------------------------------------------------------- */
 
 Test(driver_notices, a_flipped_bit, .init = bound)

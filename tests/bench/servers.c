@@ -147,6 +147,46 @@ Test(servers, a_deaf_server_is_killed_and_that_is_a_failure)
     cr_assert_eq(errno, ESRCH);
 }
 
+/* R, S, T ...: the third field of /proc/PID/stat. */
+static char state_of(pid_t pid)
+{
+    char path[64], name[64], state = '?';
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    cr_assert_not_null(file);
+    cr_assert_eq(fscanf(file, "%*d (%63[^)]) %c", name, &state), 2);
+    fclose(file);
+    return state;
+}
+
+static void expect_stopped(bool stopped)
+{
+    for (int i = 0; i < 4000 && (state_of(server.pid) == 'T') != stopped; i++)
+        usleep(5000);
+    cr_assert_eq(state_of(server.pid) == 'T', stopped);
+}
+
+Test(servers, one_that_is_paused_stands_still_until_it_is_resumed)
+{
+    cr_assert_eq(start("good", 20), 0, "%s", server.how);
+    weir__server_pause(&server);
+    expect_stopped(true);
+    cr_assert(weir__server_alive(&server));
+    weir__server_resume(&server);
+    expect_stopped(false);
+}
+
+Test(servers, one_that_is_paused_can_be_told_to_stop)
+{
+    cr_assert_eq(start("good", 20), 0, "%s", server.how);
+    weir__server_pause(&server);
+    expect_stopped(true);
+    weir__server_terminate(&server);
+    weir__server_reap(&server, weir__clock_ns() + 20 * NS_PER_S);
+    cr_assert_eq(server.state, SERVER_STOPPED, "%s", server.how);
+}
+
 static int parse(const char *text)
 {
     char line[256];
