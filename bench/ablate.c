@@ -99,14 +99,22 @@ static int probe(struct ablation *ablation, const char *engines,
     struct compare_options options;
     struct group group = {.options = &options};
     int result = make_options(ablation, &ablation->work[0], engines, &options);
+    struct lineup *lineup = NULL;
 
     if (result == 0) {
+        lineup = weir__group_line_up(&options, options.conns[0], NULL);
+        result = lineup != NULL ? 0 : -ENOMEM;
+    }
+    if (result == 0) {
+        group.lineup = lineup;
+        group.lineup_count = options.engines.count;
         result = weir__group_start_servers(&group);
         weir__group_stop_servers(&group);
         for (size_t i = 0; i < options.engines.count && result == 0; i++)
             take(ablation, i, &group.contenders[i]);
         weir__group_deinit(&group);
     }
+    free(lineup);
     weir__engine_list_deinit(&options.engines);
     return result;
 }
@@ -168,7 +176,7 @@ static bool fits(const struct ablation *ablation, const struct ablation_work *wo
     options.shape = work->shape;
     options.conns[0] = work->conns;
     options.conns_count = 1;
-    return weir__ablate_batch(&options, 1, text, bytes) > 0;
+    return weir__compare_batch(&options, 1, text, bytes) > 0;
 }
 
 /* Everything that can be refused before a server starts. What the user named has to fit; of the
@@ -216,7 +224,7 @@ static int plan_runs(struct ablation *ablation)
         options.shape = ablation->work[i].shape;
         options.conns[0] = ablation->work[i].conns;
         options.conns_count = 1;
-        size_t batch = weir__ablate_batch(&options, ablation->measured_count, text, sizeof text);
+        size_t batch = weir__compare_batch(&options, ablation->measured_count, text, sizeof text);
         ablation->batches[i] = batch > 0 ? batch : 1;
         ablation->run_total += runs_of(ablation, i);
     }

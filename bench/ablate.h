@@ -42,11 +42,6 @@ bool weir__ablate_holds(const char *names, const char *name);
 struct ablation_worth weir__ablate_worth(const struct report_cell *cell, struct interval noise,
                                          bool on);
 
-/* The most rows that go into one run with the reference and its copy, so that `rows` of them take
- * as few and as equal runs as possible; 0: not even one fits, and `text` says why. */
-size_t weir__ablate_batch(const struct compare_options *options, size_t rows, char *text,
-                          size_t bytes);
-
 /* Runs it and writes all reports. `options->engines` holds the one engine. The exit code. */
 int weir__ablate_run(struct compare_options *options);
 

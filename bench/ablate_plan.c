@@ -159,14 +159,3 @@ struct ablation_worth weir__ablate_worth(const struct report_cell *cell, struct 
     }
     return worth;
 }
-
-size_t weir__ablate_batch(const struct compare_options *options, size_t rows, char *text,
-                          size_t bytes)
-{
-    for (size_t batches = 1; batches <= rows; batches++) {
-        size_t batch = (rows + batches - 1) / batches;
-        if (weir__compare_fits(options, batch + 2, text, bytes) == 0)
-            return batch;
-    }
-    return weir__compare_fits(options, 3, text, bytes) == 0 ? 1 : 0;
-}

@@ -70,6 +70,8 @@ static void add_model(struct engine_catalog *catalog, const struct weir_model *m
         .summary = model->summary,
         .groups = groups_of_model(model),
         .traits = model->traits,
+        .seed_name = model->seed_name,
+        .model = model,
     };
 
     add(catalog, &entry);

@@ -30,7 +30,7 @@ enum exit_code {
 enum {
     CLI_TEXT_BYTES = 512,   /* for messages */
     CLI_COUNTS_MAX = 32,    /* values in --conns */
-    CLI_ENGINES_MAX = 48,   /* rows of one comparison */
+    CLI_ENGINES_MAX = 128,  /* rows of one comparison */
     CLI_OPTIONS_BYTES = 256 /* of one engine */
 };
 
@@ -41,15 +41,19 @@ enum engine_group {
     GROUP_BLOCKING = 4,   /* blocking calls, by processes or threads */
 };
 
+struct weir_model;
+
 /* One name that --engines knows. */
 struct engine_entry {
     const char *name;
-    unsigned groups;             /* enum engine_group */
-    unsigned traits;             /* enum weir_model_trait, of a model */
-    const char *summary;         /* one line for --help; may be NULL */
-    const char *command;         /* a shell command instead of our own serve; NULL: ours */
-    const char *missing;         /* why this build has no such engine; NULL: it has */
-    const char *const *features; /* that can be switched, NULL at the end; NULL: none */
+    unsigned groups;                /* enum engine_group */
+    unsigned traits;                /* enum weir_model_trait, of a model */
+    const char *seed_name;          /* in the measurement the project began with; NULL: not there */
+    const struct weir_model *model; /* NULL: an engine, or no code of ours */
+    const char *summary;            /* one line for --help; may be NULL */
+    const char *command;            /* a shell command instead of our own serve; NULL: ours */
+    const char *missing;            /* why this build has no such engine; NULL: it has */
+    const char *const *features;    /* that can be switched, NULL at the end; NULL: none */
 };
 
 /* All names there are, best first. */

@@ -4,9 +4,9 @@
  */
 #include "bench/compare.h"
 
-#include "bench/compare_group.h"
+#include "bench/compare_batch.h"
+#include "bench/compare_notes.h"
 #include "bench/host.h"
-#include "bench/preflight.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOTES_MAX = 32 };
-
 volatile sig_atomic_t weir__compare_interrupted;
 
 struct compare {
@@ -26,13 +24,14 @@ struct compare {
     struct driver *driver;
     struct progress progress;
     struct rng rng;
-    struct group groups[CLI_COUNTS_MAX];
-    size_t group_count; /* begun */
+    struct compare_part *parts;
+    size_t part_count;
+    struct group *groups; /* one for each part */
+    size_t group_count;   /* begun */
     struct report_cell *cells;
     size_t cell_count;
     struct report_noise noise[CLI_COUNTS_MAX];
-    char *notes[NOTES_MAX];
-    size_t note_count;
+    struct notes notes;
     struct report_files files;
     json_t *baseline;
     struct host_ticks ticks; /* when the run began */
@@ -52,25 +51,6 @@ void weir__compare_complain(const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
-}
-
-static void note(struct compare *compare, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void note(struct compare *compare, const char *format, ...)
-{
-    va_list args;
-    char *text;
-
-    va_start(args, format);
-    int length = vasprintf(&text, format, args);
-    va_end(args);
-    if (length < 0)
-        return;
-    if (compare->note_count == NOTES_MAX) {
-        free(text);
-        return;
-    }
-    compare->notes[compare->note_count++] = text;
 }
 
 static void on_signal(int number)
@@ -94,7 +74,6 @@ void weir__compare_catch_signals(void)
 struct report weir__compare_report(const struct compare *compare)
 {
     const struct compare_options *options = compare->options;
-    const struct group *first = &compare->groups[0];
     bool timed = options->shape.kind != SHAPE_BURST;
     struct report report = {
         .host = &compare->host,
@@ -102,7 +81,7 @@ struct report weir__compare_report(const struct compare *compare)
         .workload = options->workload,
         .shape = options->shape,
         .size = options->size_bytes,
-        .slice_s = timed && compare->group_count > 0 ? first->plan.slice_s : NAN,
+        .slice_s = timed && compare->group_count > 0 ? compare->groups[0].plan.slice_s : NAN,
         .seed = options->seed,
         .server_cpus = compare->server_cpus,
         .driver_cpus = compare->driver_cpus,
@@ -112,9 +91,10 @@ struct report weir__compare_report(const struct compare *compare)
         .cells = compare->cells,
         .cell_count = compare->cell_count,
         .noise = compare->noise,
-        .noise_count = compare->group_count,
-        .notes = (const char *const *)compare->notes,
-        .note_count = compare->note_count,
+        .noise_count =
+            compare->group_count > 0 ? compare->parts[compare->group_count - 1].conns_index + 1 : 0,
+        .notes = (const char *const *)compare->notes.items,
+        .note_count = compare->notes.count,
     };
 
     for (size_t i = 0; i < compare->group_count; i++) {
@@ -160,38 +140,6 @@ static int load_baseline(struct compare *compare)
     return 0;
 }
 
-int weir__compare_fits(const struct compare_options *options, uint64_t servers, char *text,
-                       size_t bytes)
-{
-    unsigned most = 0;
-
-    for (size_t i = 0; i < options->conns_count; i++)
-        most = options->conns[i] > most ? options->conns[i] : most;
-    bool held = weir__shape_holds_conns(options->shape.kind);
-    struct limits_need need = {
-        .driver_conns = held ? most * servers : most,
-        .server_conns = most,
-        .conns_per_addr = most,
-        .connect_burst = held ? 0 : most,
-        .loopback = true,
-    };
-
-    if (servers > WEIR__DRIVER_TARGETS_MAX) {
-        snprintf(text, bytes, "%" PRIu64 " servers at once; the driver holds %d", servers,
-                 WEIR__DRIVER_TARGETS_MAX);
-        return -E2BIG;
-    }
-    if (weir__limits_require(&need, text, bytes) < 0) {
-        size_t used = strlen(text);
-        if (held)
-            snprintf(text + used, bytes - used,
-                     " (all %" PRIu64 " servers, the A/A copy included, are connected at once)",
-                     servers);
-        return -ERANGE;
-    }
-    return 0;
-}
-
 /* What compare itself does between slices is kept off the servers' CPUs. */
 static void keep_off_server_cpus(const struct compare_options *options)
 {
@@ -215,49 +163,49 @@ static int start_driver(struct compare *compare)
     return result;
 }
 
-static void note_group(struct compare *compare, struct group *group, const char *wanted)
+/* The name that the others are to be held against; NULL: nobody asked for one. */
+static const char *wanted_reference(const struct compare_options *options)
 {
-    struct contender *twin = weir__group_twin(group);
-
-    if (weir__compare_interrupted && group->rounds == 0)
-        return;
-    if (group->reference == NULL)
-        note(compare, "at %u connections the reference did not run: no ratios and no verdicts",
-             group->conns);
-    else if (wanted != NULL && strcmp(wanted, group->reference) != 0)
-        note(compare, "at %u connections %s could not run; the reference is %s instead",
-             group->conns, wanted, group->reference);
-    if (group->rounds > 0 && group->rounds < STATS_SAMPLES_MIN)
-        note(
-            compare,
-            "at %u connections there was time for %u rounds; intervals and verdicts need %d: raise "
-            "--budget, or give --rounds",
-            group->conns, group->rounds, STATS_SAMPLES_MIN);
-    if (twin != NULL && (twin->failed || twin->skipped)) {
-        note(compare, "at %u connections the reference's second copy failed: %s", group->conns,
-             twin->why);
-        compare->something_failed = true;
-    }
+    if (options->reference != NULL)
+        return options->reference;
+    return weir__engine_list_find(&options->engines, "epoll") >= 0 ? "epoll" : NULL;
 }
 
-static void collect_cells(struct compare *compare, const struct group *group)
+/* The cells of a number of connections, before any of its groups has run. */
+static void begin_cells(struct compare *compare, size_t conns_index)
 {
-    for (size_t i = 0; i < group->count; i++) {
-        const struct contender *contender = &group->contenders[i];
+    const struct engine_list *engines = &compare->options->engines;
 
-        if (contender->is_twin)
-            continue;
-        struct report_cell *cell = &compare->cells[compare->cell_count++];
-        weir__group_fill_cell(group, contender, cell);
-        if (contender->failed)
-            compare->something_failed = true;
-        if (!cell->measured && !contender->failed && !contender->skipped) {
-            cell->skipped =
-                weir__compare_interrupted ? "the run was interrupted" : "no slice was measured";
-        } else if (cell->measured && !cell->verified && !contender->failed) {
-            cell->failed = "it did not serve the same connections and bytes as the others";
-            compare->something_failed = true;
-        }
+    for (size_t i = 0; i < engines->count; i++)
+        compare->cells[conns_index * engines->count + i] = (struct report_cell){
+            .engine = engines->items[i].name,
+            .conns = compare->options->conns[conns_index],
+            .per_conn = weir__memory_unknown(),
+            .seed_name = engines->items[i].entry->seed_name,
+            .skipped = "the run was interrupted",
+        };
+    compare->cell_count = (conns_index + 1) * engines->count;
+}
+
+/* What a contender was found to be. Of the reference of several groups the first is told. */
+static void collect_cell(struct compare *compare, const struct group *group,
+                         const struct contender *contender, size_t conns_index)
+{
+    const struct engine_list *engines = &compare->options->engines;
+    size_t at = (size_t)(contender->choice - engines->items);
+    struct report_cell *cell = &compare->cells[conns_index * engines->count + at];
+
+    if (contender->failed)
+        compare->something_failed = true;
+    if (cell->measured)
+        return;
+    weir__group_fill_cell(group, contender, cell);
+    if (!cell->measured && !contender->failed && !contender->skipped) {
+        cell->skipped =
+            weir__compare_interrupted ? "the run was interrupted" : "no slice was measured";
+    } else if (cell->measured && !cell->verified && !contender->failed) {
+        cell->failed = "it did not serve the same connections and bytes as the others";
+        compare->something_failed = true;
     }
 }
 
@@ -267,38 +215,97 @@ static void note_failure(struct compare *compare, const struct group *group, int
     compare->driver_lost = group->driver_lost;
     compare->misused = result == -EINVAL;
     compare->something_failed = true;
-    note(compare, "the run ended at %u connections: %s", group->conns,
-         group->driver_lost ? weir__driver_error(compare->driver) : strerror(-result));
+    weir__note(&compare->notes, "the run ended at %u connections: %s", group->conns,
+               group->driver_lost ? weir__driver_error(compare->driver) : strerror(-result));
 }
 
-static void run_group(struct compare *compare, size_t index)
+/* The place of the reference among the engines: in each part of a number of connections it is the
+ * one that was found in the first. */
+static size_t place_of_reference(const struct compare *compare, size_t index)
+{
+    const struct compare_options *options = compare->options;
+    const char *name = wanted_reference(options);
+
+    if (index > 0 && compare->parts[index].first > 0 &&
+        compare->groups[index - 1].reference != NULL)
+        name = compare->groups[index - 1].reference;
+    int at = name != NULL ? weir__engine_list_find(&options->engines, name) : 0;
+    return at > 0 ? (size_t)at : 0;
+}
+
+static void init_group(struct compare *compare, size_t index)
 {
     struct compare_options *options = compare->options;
+    const struct compare_part *part = &compare->parts[index];
     struct group *group = &compare->groups[index];
-    const char *wanted = options->reference;
+    char batch[48] = "";
 
-    if (wanted == NULL && weir__engine_list_find(&options->engines, "epoll") >= 0)
-        wanted = "epoll";
     *group = (struct group){
         .options = options,
         .driver = compare->driver,
         .progress = &compare->progress,
         .rng = &compare->rng,
-        .conns = options->conns[index],
+        .conns = options->conns[part->conns_index],
         .index = index,
-        .reference = wanted,
+        .total = compare->part_count,
+        .budget_s = part->budget_s,
         .reference_fixed = options->reference != NULL,
     };
+    if (part->of > 1)
+        snprintf(batch, sizeof batch, ", batch %zu of %zu", part->first / part->count + 1,
+                 part->of);
+    snprintf(group->title, sizeof group->title, "%u connections%s", group->conns, batch);
+}
+
+static void end_group(struct compare *compare, const struct compare_part *part, struct group *group)
+{
+    const struct compare_options *options = compare->options;
+    struct report_noise noise[2] = {compare->noise[part->conns_index], weir__group_noise(group)};
+
+    const struct contender *twin = weir__group_twin(group);
+
+    weir__notes_group(&compare->notes, group, wanted_reference(options));
+    compare->something_failed |= twin != NULL && (twin->failed || twin->skipped);
+    for (size_t i = 0; i < group->count; i++) {
+        if (!group->contenders[i].is_twin)
+            collect_cell(compare, group, &group->contenders[i], part->conns_index);
+    }
+    compare->noise[part->conns_index] = weir__report_noise_widest(noise, 2);
+    compare->noise[part->conns_index].conns = group->conns;
+    if (part->of == 1 || part->first / part->count + 1 == part->of)
+        weir__notes_cells(&compare->notes,
+                          &compare->cells[part->conns_index * options->engines.count],
+                          options->engines.count, &options->shape);
+    if (!weir__compare_interrupted)
+        weir__progress_say(&compare->progress, "%s: %u rounds done", group->title, group->rounds);
+}
+
+static void run_group(struct compare *compare, size_t index)
+{
+    struct compare_options *options = compare->options;
+    const struct compare_part *part = &compare->parts[index];
+    struct group *group = &compare->groups[index];
+    size_t reference = place_of_reference(compare, index);
+
+    init_group(compare, index);
     compare->group_count = index + 1;
-    int result = weir__group_run(group);
+    if (part->first == 0)
+        begin_cells(compare, part->conns_index);
+    if (part->first == 0 && part->of > 1)
+        weir__notes_batches(&compare->notes, options, part);
+    struct lineup *lineup =
+        weir__group_line_up(options, group->conns, options->engines.items[reference].name);
+    int result = -ENOMEM;
+    if (lineup != NULL) {
+        group->lineup = lineup;
+        group->lineup_count = weir__compare_part_lineup(options, part, reference, lineup);
+        result = weir__group_run(group);
+        group->lineup = NULL;
+    }
+    free(lineup);
     if (result < 0)
         note_failure(compare, group, result);
-    note_group(compare, group, wanted);
-    collect_cells(compare, group);
-    compare->noise[index] = weir__group_noise(group);
-    if (result == 0 && !weir__compare_interrupted)
-        weir__progress_say(&compare->progress, "%u connections: %u rounds done", group->conns,
-                           group->rounds);
+    end_group(compare, part, group);
 }
 
 int weir__compare_code(const struct compare *compare)
@@ -314,27 +321,6 @@ int weir__compare_code(const struct compare *compare)
     if (measured == 0)
         return EXIT_NOTHING_RAN;
     return EXIT_DONE;
-}
-
-/* What others did to the machine meanwhile is part of the result. */
-static void note_neighbours(struct compare *compare)
-{
-    struct host_ticks now;
-    double load = compare->host.load_average;
-
-    /* Later runs of one command would find the load of the earlier. */
-    if (compare->options->runs_before == 0 && load > compare->host.cores * 0.5)
-        note(compare,
-             "the load average was %.1f on %d CPUs before the run: other programs are at work, and "
-             "the figures are noisier for it",
-             load, compare->host.cores);
-    if (compare->ticks.all == 0 || weir__host_ticks(&now) < 0 || now.all <= compare->ticks.all)
-        return;
-    double stolen =
-        (double)(now.stolen - compare->ticks.stolen) / (double)(now.all - compare->ticks.all);
-    if (stolen > 0.01)
-        note(compare, "the hypervisor gave %.1f %% of the CPU time to others during the run",
-             100 * stolen);
 }
 
 static int finish(struct compare *compare)
@@ -360,10 +346,30 @@ static int finish(struct compare *compare)
     return written < 0 && code == EXIT_DONE ? EXIT_FAILED : code;
 }
 
+static int plan_parts(struct compare *compare)
+{
+    char text[CLI_TEXT_BYTES];
+    int result = weir__compare_parts(compare->options, &compare->parts, &compare->part_count, text,
+                                     sizeof text);
+
+    if (result == -ERANGE) {
+        weir__compare_complain("%s", text);
+        return EXIT_USAGE;
+    }
+    if (result == 0)
+        compare->groups = calloc(compare->part_count, sizeof *compare->groups);
+    if (compare->groups == NULL) {
+        weir__compare_complain("out of memory");
+        return EXIT_FAILED;
+    }
+    for (size_t i = 0; i < CLI_COUNTS_MAX; i++)
+        compare->noise[i] = weir__report_noise_widest(NULL, 0);
+    return EXIT_DONE;
+}
+
 int weir__compare_new(struct compare **made, struct compare_options *options)
 {
     struct compare *compare = calloc(1, sizeof *compare);
-    char text[CLI_TEXT_BYTES];
 
     *made = compare;
     if (compare == NULL) {
@@ -380,11 +386,7 @@ int weir__compare_new(struct compare **made, struct compare_options *options)
         weir__compare_complain("out of memory");
         return EXIT_FAILED;
     }
-    if (weir__compare_fits(options, options->engines.count + 1, text, sizeof text) < 0) {
-        weir__compare_complain("%s", text);
-        return EXIT_USAGE;
-    }
-    return EXIT_DONE;
+    return plan_parts(compare);
 }
 
 void weir__compare_free(struct compare *compare)
@@ -395,8 +397,9 @@ void weir__compare_free(struct compare *compare)
         weir__group_deinit(&compare->groups[i]);
     weir__driver_free(compare->driver);
     weir__report_files_discard(&compare->files);
-    for (size_t i = 0; i < compare->note_count; i++)
-        free(compare->notes[i]);
+    weir__notes_deinit(&compare->notes);
+    free(compare->groups);
+    free(compare->parts);
     free(compare->cells);
     json_decref(compare->baseline);
     weir__host_deinit(&compare->host);
@@ -419,9 +422,10 @@ int weir__compare_measure(struct compare *compare)
     keep_off_server_cpus(options);
     if (start_driver(compare) < 0)
         return EXIT_FAILED;
-    for (size_t i = 0; i < options->conns_count && may_go_on(compare); i++)
+    for (size_t i = 0; i < compare->part_count && may_go_on(compare); i++)
         run_group(compare, i);
-    note_neighbours(compare);
+    weir__notes_neighbours(&compare->notes, &compare->host, &compare->ticks,
+                           options->runs_before == 0);
     weir__progress_clear(&compare->progress);
     weir__driver_free(compare->driver);
     compare->driver = NULL;

@@ -28,8 +28,11 @@ struct compare_options {
     uint32_t size_bytes;
     uint64_t frame_limit_bytes; /* 0: the workload's own */
     double budget_s;            /* for the whole run, where rounds is 0 */
-    unsigned rounds;            /* 0: as many as the budget allows */
-    double slice_s;             /* 0: chosen from the budget */
+    bool budget_given;
+    double cell_budget_s; /* for one cell; 0: from the budget, none where rounds are given */
+    bool growth;          /* not engines are compared, but numbers of connections: growth.h */
+    unsigned rounds;      /* 0: as many as the budget allows */
+    double slice_s;       /* 0: chosen from the budget */
     uint64_t seed;
     cpu_set_t server_cpus;
     cpu_set_t driver_cpus;
@@ -50,6 +53,7 @@ struct slice {
     double requests;
     double cpu_s; /* the server's; NAN: unknown */
     bool driver_bound;
+    bool cut; /* a burst that was ended at its bound: it has no time that it took */
 };
 
 enum slice_figure {
@@ -81,11 +85,21 @@ struct plan {
     unsigned rounds;   /* expected, or exact where fixed */
     bool rounds_fixed; /* else the clock ends the group */
     double group_s;    /* seconds for one group, start to stop; 0 where rounds are fixed */
+    double cell_s;     /* seconds that one server may be driven for; 0: any */
+    bool warms_up;     /* a round before the first is not counted */
 };
 
-/* Divides the budget: `contenders` servers, the A/A copy included, in each of the groups. */
+/* How one group of `contenders` servers, the A/A copy included, spends `group_s` seconds. */
 struct plan weir__plan_group(const struct compare_options *options, unsigned conns,
-                             unsigned contenders);
+                             unsigned contenders, double group_s);
+
+/* Seconds of the budget for the group of options->conns[index]: equal parts; but of bursts, whose
+ * length is given, by what they will take. */
+double weir__plan_share_s(const struct compare_options *options, size_t index);
+
+/* A budget that is enough for the work: 60 seconds, in bursts what so many engines need for a few
+ * of each. */
+double weir__plan_default_s(const struct compare_options *options);
 
 /* Slices of one round: see compare_options.reference_every. */
 size_t weir__plan_slices(size_t contenders, unsigned reference_every);
@@ -127,6 +141,11 @@ void weir__compare_free(struct compare *compare);
  * 0, or -errno with a line in `text`. */
 int weir__compare_fits(const struct compare_options *options, uint64_t servers, char *text,
                        size_t bytes);
+
+/* The most of `rows` engines that go into one group with the reference and its copy, so that they
+ * take as few and as equal groups as possible; 0: not even one fits, and `text` says why. */
+size_t weir__compare_batch(const struct compare_options *options, size_t rows, char *text,
+                           size_t bytes);
 
 /* The subcommand: `weir-bench compare …`. */
 int weir_bench_compare(int argc, char **argv);

@@ -1,13 +1,12 @@
 /*
- * The command line of `weir-bench compare`: reads it, checks every value and every pair of values
- * that must agree, and hands `struct compare_options` to compare.c. Starts nothing; a mistake exits
- * with EXIT_USAGE and says what would be right.
+ * The command line of `weir-bench compare`: reads it, has compare_check.c see whether it fits
+ * together, and hands `struct compare_options` to compare.c. Starts nothing; a mistake exits with
+ * EXIT_USAGE and says what would be right.
  */
-#include "bench/compare.h"
+#include "bench/compare_cli.h"
 
 #include "bench/ablate.h"
 #include "bench/shape_cli.h"
-#include <weir/workload.h>
 
 #include <errno.h>
 #include <math.h>
@@ -16,11 +15,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define ENGINES_DEFAULT  "uring,epoll,poll"
-#define CONNS_DEFAULT    "100,200,1000"
-#define SIZE_MAX_BYTES   (16u << 20)
-#define BUDGET_DEFAULT_S 60 /* of an ablation: for each column */
-#define READY_TIMEOUT_S  15
+#define SIZE_MAX_BYTES  (16u << 20)
+#define READY_TIMEOUT_S 15
 
 enum {
     KEY_ENGINES = 256,
@@ -31,6 +27,7 @@ enum {
     KEY_SIZE,
     KEY_MAX_FRAME,
     KEY_BUDGET,
+    KEY_CELL_BUDGET,
     KEY_ROUNDS,
     KEY_SLICE,
     KEY_SEED,
@@ -55,7 +52,7 @@ static const struct argp_option options_table[] = {
      .key = KEY_ENGINES,
      .arg = "LIST",
      .doc = "Engines, comma-separated, options behind a colon, or groups: coroutines, reactors, "
-            "blocking, all. Default: " ENGINES_DEFAULT},
+            "blocking, all. Default: " COMPARE_ENGINES_DEFAULT},
     {.name = "ablate",
      .key = KEY_ABLATE,
      .arg = "ENGINE",
@@ -77,7 +74,7 @@ static const struct argp_option options_table[] = {
     {.name = "conns",
      .key = KEY_CONNS,
      .arg = "LIST",
-     .doc = "Connections at once, one group of cells for each. Default: " CONNS_DEFAULT},
+     .doc = "Connections at once, one group of cells for each. Default: " COMPARE_CONNS_DEFAULT},
     {.name = "size",
      .key = KEY_SIZE,
      .arg = "BYTES",
@@ -90,9 +87,16 @@ static const struct argp_option options_table[] = {
     {.name = "budget",
      .key = KEY_BUDGET,
      .arg = "SECONDS",
-     .doc = "About how long the whole run may take. Default: 60; with --ablate 60 for each column, "
-            "300 in all: about fifty slices of each feature in each, which tell differences of one "
-            "or two percent from noise"},
+     .doc = "About how long the whole run may take. Default: 60, and of bursts, whose length is "
+            "given, as long as a few of each should take, which is said first; with --ablate 60 "
+            "for each column, 300 in all: about fifty slices of each feature in each, which tell "
+            "differences of one or two percent from noise"},
+    {.name = "cell-budget",
+     .key = KEY_CELL_BUDGET,
+     .arg = "SECONDS",
+     .doc = "How long one server may be driven for at one number of connections. A burst is ended "
+            "there, and what was done by then is told. Default: twice an equal share of the "
+            "budget, with --rounds any"},
     {.name = "rounds",
      .key = KEY_ROUNDS,
      .arg = "N",
@@ -168,16 +172,6 @@ static const char documentation[] =
     "in the way; "
     "3 nothing could run; 4 slower than the baseline; 130 interrupted.";
 
-/* The command line while it is being read. */
-struct reading {
-    struct compare_options *options;
-    struct engine_catalog catalog;
-    const char *engines; /* NULL, as the next two: not said */
-    const char *ablate;
-    const char *conns;
-    bool budget_given, server_cpus_given, driver_cpus_given, percent_given;
-};
-
 static unsigned read_unsigned(struct argp_state *state, const char *option, const char *text,
                               unsigned max)
 {
@@ -230,6 +224,9 @@ static int parse_work(int key, char *arg, struct argp_state *state, struct compa
     case KEY_ROUNDS:
         options->rounds = read_unsigned(state, "rounds", arg, 1000000);
         return 0;
+    case KEY_CELL_BUDGET:
+        options->cell_budget_s = weir__cli_seconds(state, "cell-budget", arg, 0.05, 1e6);
+        return 0;
     case KEY_SLICE:
         options->slice_s = weir__cli_seconds(state, "slice", arg, 0.001, 3600);
         return 0;
@@ -281,178 +278,6 @@ static int parse_results(int key, char *arg, struct argp_state *state, struct re
     }
 }
 
-/* One engine that has features, and no option that means another comparison. */
-static void check_ablation(struct argp_state *state, struct reading *reading)
-{
-    struct compare_options *options = reading->options;
-    const struct engine_choice *engine = &options->engines.items[0];
-    char error[CLI_TEXT_BYTES * 2];
-    size_t used = 0;
-
-    if (reading->engines != NULL)
-        argp_error(state, "--ablate compares one engine with itself; leave out --engines");
-    if (options->reference != NULL)
-        argp_error(state, "with --ablate the engine as it comes is the reference; leave out "
-                          "--reference");
-    if (options->baseline != NULL)
-        argp_error(state, "--baseline holds engines against an earlier run; --ablate has none");
-    if (weir__engine_list_parse(&options->engines, reading->ablate, &reading->catalog, error,
-                                sizeof error) < 0)
-        argp_error(state, "--ablate: %s", error);
-    if (options->engines.count != 1 || engine->from_group)
-        argp_error(state, "--ablate %s: one engine at a time", reading->ablate);
-    if ((engine->entry->features != NULL && engine->entry->features[0] != NULL) ||
-        engine->entry->missing != NULL)
-        return;
-    for (size_t i = 0; i < reading->catalog.count && used < sizeof error; i++) {
-        if (reading->catalog.entries[i].features != NULL)
-            used += (size_t)snprintf(error + used, sizeof error - used, "%s%s",
-                                     used > 0 ? ", " : "", reading->catalog.entries[i].name);
-    }
-    argp_error(state, "--ablate %s: it has no features to switch; these have: %s", reading->ablate,
-               error);
-}
-
-static bool is_among(const struct engine_list *list, const struct engine_entry *entry)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->items[i].entry == entry)
-            return true;
-    }
-    return false;
-}
-
-/* `engines`, and behind them the commands that it does not name. */
-static void parse_engines(struct argp_state *state, struct reading *reading, const char *engines)
-{
-    struct engine_list *list = &reading->options->engines;
-    char error[CLI_TEXT_BYTES * 2];
-
-    if (weir__engine_list_parse(list, engines, &reading->catalog, error, sizeof error) < 0)
-        argp_error(state, "--engines: %s", error);
-    for (size_t i = 0; i < reading->catalog.count; i++) {
-        const struct engine_entry *entry = &reading->catalog.entries[i];
-        char *longer;
-
-        if (entry->command == NULL || is_among(list, entry))
-            continue;
-        if (asprintf(&longer, "%s,%s", engines, entry->name) < 0)
-            argp_failure(state, EXIT_FAILED, 0, "out of memory");
-        weir__engine_list_deinit(list);
-        parse_engines(state, reading, longer);
-        free(longer);
-        return;
-    }
-}
-
-static void check_engines(struct argp_state *state, struct reading *reading)
-{
-    struct compare_options *options = reading->options;
-    char error[CLI_TEXT_BYTES * 2];
-
-    parse_engines(state, reading, reading->engines != NULL ? reading->engines : ENGINES_DEFAULT);
-    if (options->reference == NULL ||
-        weir__engine_list_find(&options->engines, options->reference) >= 0)
-        return;
-    size_t used = 0;
-    for (size_t i = 0; i < options->engines.count && used < sizeof error; i++)
-        used += (size_t)snprintf(error + used, sizeof error - used, "%s%s", i > 0 ? ", " : "",
-                                 options->engines.items[i].name);
-    argp_error(state, "--reference %s is not among the engines; valid: %s", options->reference,
-               error);
-}
-
-static void check_cpus(struct argp_state *state, struct reading *reading)
-{
-    struct compare_options *options = reading->options;
-    cpu_set_t *given = reading->server_cpus_given ? &options->server_cpus : &options->driver_cpus;
-    cpu_set_t *other = reading->server_cpus_given ? &options->driver_cpus : &options->server_cpus;
-    cpu_set_t all;
-
-    if (reading->server_cpus_given && reading->driver_cpus_given)
-        return;
-    if (!reading->server_cpus_given && !reading->driver_cpus_given) {
-        int result = weir__cpus_split(&options->server_cpus, &options->driver_cpus);
-        if (result < 0)
-            argp_failure(state, EXIT_USAGE, -result, "sched_getaffinity");
-        return;
-    }
-    /* The other side gets what is left, or the same where nothing is. */
-    if (sched_getaffinity(0, sizeof all, &all) < 0)
-        argp_failure(state, EXIT_USAGE, errno, "sched_getaffinity");
-    CPU_XOR(other, &all, given);
-    if (CPU_COUNT(other) == 0)
-        *other = *given;
-}
-
-/* How many comparisons it is. */
-static double columns_of(const struct compare_options *options)
-{
-    struct ablation_work work[ABLATION_COLUMNS_MAX];
-
-    return options->ablate ? (double)weir__ablate_work(options, work) : 1;
-}
-
-static uint32_t largest_size(const struct compare_options *options)
-{
-    struct ablation_work work[ABLATION_COLUMNS_MAX];
-    uint32_t largest = options->size_bytes;
-
-    for (size_t i = options->ablate ? weir__ablate_work(options, work) : 0; i-- > 0;)
-        largest = work[i].size_bytes > largest ? work[i].size_bytes : largest;
-    return largest;
-}
-
-static void check_together(struct argp_state *state, struct reading *reading)
-{
-    struct compare_options *options = reading->options;
-    uint64_t frame_limit =
-        options->frame_limit_bytes > 0 ? options->frame_limit_bytes : WEIR_FRAME_LIMIT_BYTES;
-
-    if (options->rounds > 0 && reading->budget_given)
-        argp_error(state, "--rounds and --budget both say how long; give one of them");
-    if (reading->percent_given && options->baseline == NULL)
-        argp_error(state, "--fail-if-slower needs --baseline FILE");
-    if (options->rule.by_ratio && options->baseline == NULL)
-        argp_error(state, "--baseline-ratio needs --baseline FILE");
-    if (reading->percent_given && options->rounds > 0 && options->rounds < STATS_SAMPLES_MIN)
-        argp_error(state, "--fail-if-slower needs intervals, and they need --rounds %d or more",
-                   STATS_SAMPLES_MIN);
-    if (options->driver_workload == DRIVER_FRAME && largest_size(options) > frame_limit)
-        argp_error(state,
-                   "requests of %u bytes (--size) are longer than the longest frame, %llu bytes; "
-                   "raise --max-frame",
-                   largest_size(options), (unsigned long long)frame_limit);
-}
-
-static void check_all(struct argp_state *state, struct reading *reading)
-{
-    struct compare_options *options = reading->options;
-    char error[CLI_TEXT_BYTES];
-
-    options->ablate = reading->ablate != NULL;
-    bool usual = options->ablate && reading->conns == NULL && !options->shape.given &&
-                 options->size_bytes == 0;
-    if (!usual) {
-        int count = weir__parse_counts(
-            reading->conns != NULL ? reading->conns : CONNS_DEFAULT, options->conns,
-            options->ablate ? ABLATION_COLUMNS_MAX : CLI_COUNTS_MAX, error, sizeof error);
-        if (count < 0)
-            argp_error(state, "--conns: %s", error);
-        options->conns_count = (size_t)count;
-    }
-    if (options->ablate)
-        check_ablation(state, reading);
-    else
-        check_engines(state, reading);
-    options->workload = weir__shape_check_workload(state, &options->shape, options->workload,
-                                                   &options->driver_workload, &options->size_bytes);
-    if (!reading->budget_given)
-        options->budget_s = BUDGET_DEFAULT_S * columns_of(options);
-    check_cpus(state, reading);
-    check_together(state, reading);
-}
-
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct reading *reading = state->input;
@@ -479,7 +304,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BUDGET:
         options->budget_s = weir__cli_seconds(state, "budget", arg, 0.1, 1e6);
-        reading->budget_given = true;
+        options->budget_given = true;
         return 0;
     case KEY_SERVER_CPUS:
         weir__cli_cpus(state, "server-cpus", arg, true, &options->server_cpus);
@@ -493,7 +318,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         argp_error(state, "unexpected argument '%s': engines go behind --engines", arg);
         return 0;
     case ARGP_KEY_END:
-        check_all(state, reading);
+        weir__compare_check(state, reading);
         return 0;
     default:
         break;

@@ -8,6 +8,8 @@
 #include "bench/clock.h"
 #include "bench/driver_load.h"
 
+#include <weir/model.h>
+
 #include <assert.h>
 #include <errno.h>
 #include <math.h>
@@ -24,6 +26,8 @@
 /* The clock may not cut off the rounds that an interval needs, unless the group takes this many
  * times its share; and one round there is always. */
 #define PATIENCE 2
+/* What is left of a cell's budget is no less than this. */
+#define BOUND_MIN_S 0.05
 
 static double seconds_since(uint64_t then_ns)
 {
@@ -32,9 +36,9 @@ static double seconds_since(uint64_t then_ns)
 
 struct contender *weir__group_reference(const struct group *group)
 {
-    for (size_t i = 0; i < group->count && group->reference != NULL; i++) {
+    for (size_t i = 0; i < group->count; i++) {
         struct contender *contender = &group->contenders[i];
-        if (!contender->is_twin && strcmp(contender->choice->name, group->reference) == 0)
+        if (contender->is_reference)
             return contender;
     }
     return NULL;
@@ -47,9 +51,10 @@ struct contender *weir__group_twin(const struct group *group)
     return last != NULL && last->is_twin ? last : NULL;
 }
 
-static uint32_t frame_bytes(const struct compare_options *options)
+/* It takes its CPU also where nobody asks anything: so it is stopped outside its own slices. */
+static bool spins(const struct contender *contender)
 {
-    return options->size_bytes + (options->driver_workload == DRIVER_FRAME ? 4 : 0);
+    return contender->choice->entry->traits & WEIR_MODEL_SPINS;
 }
 
 static void update_pids(struct group *group, struct contender *contender)
@@ -57,7 +62,9 @@ static void update_pids(struct group *group, struct contender *contender)
     pid_t pids[SERVER_PIDS_MAX];
     unsigned count = weir__server_pids(&contender->server, pids);
 
-    if (count > 0 && (contender->pid_count != count || count > 1))
+    if (count == SERVER_PIDS_MAX)
+        count = 0; /* there may be more: unknown rather than too little */
+    if (contender->pid_count != count || count > 1)
         weir__driver_set_pids(group->driver, contender->target, pids, count);
     contender->pid_count = count;
 }
@@ -69,9 +76,9 @@ static int open_target(struct group *group, struct contender *contender)
         .addr = contender->server.addr,
         .addr_len = contender->server.addr_len,
         .workload = options->driver_workload,
-        .conns = group->conns,
+        .conns = contender->conns,
         .size_bytes = options->size_bytes,
-        .shape = options->shape,
+        .shape = contender->shape,
         .seed = options->seed + group->index,
         /* One thread is saturated with one CPU, however many it was given. */
         .server_cpus = weir__server_parallelism(&contender->server,
@@ -81,17 +88,17 @@ static int open_target(struct group *group, struct contender *contender)
     contender->per_conn = weir__memory_unknown();
     target.pid_count = weir__server_pids(&contender->server, target.server_pids);
     contender->pid_count = target.pid_count;
-    bool weighs = options->shape.kind == SHAPE_IDLE;
+    bool weighs = options->shape.kind == SHAPE_IDLE && !options->growth;
     struct memory_reading before, after;
     if (weighs)
-        weir__memory_read(target.server_pids, target.pid_count, group->conns, &before);
+        weir__memory_read(target.server_pids, target.pid_count, contender->conns, &before);
     int result = weir__driver_open(group->driver, &target, &contender->target);
     if (result == -EPIPE)
         return result;
     if (result == 0 && weighs) {
         weir__memory_settle(options->shape.settle_s);
-        weir__memory_read(target.server_pids, target.pid_count, group->conns, &after);
-        contender->per_conn = weir__memory_per_conn(&before, &after, group->conns);
+        weir__memory_read(target.server_pids, target.pid_count, contender->conns, &after);
+        contender->per_conn = weir__memory_per_conn(&before, &after, contender->conns);
     }
     if (result < 0) {
         contender->errors++;
@@ -102,6 +109,8 @@ static int open_target(struct group *group, struct contender *contender)
         return 0;
     }
     contender->open = true;
+    if (spins(contender))
+        weir__server_pause(&contender->server);
     return 0;
 }
 
@@ -139,7 +148,7 @@ static void judge_errors(struct group *group, struct contender *contender,
         weir__contender_fail(contender, "%s", contender->server.how);
     else
         weir__contender_fail(contender, "%llu of %u connections failed: %s",
-                             (unsigned long long)got->errors, group->conns, got->first_error);
+                             (unsigned long long)got->errors, contender->conns, got->first_error);
 }
 
 static int append_slice(struct contender *contender, const struct slice *slice)
@@ -166,26 +175,54 @@ static int record(struct group *group, struct contender *contender, const struct
         .requests = (double)got->requests,
         .cpu_s = got->server_cpu_ns < 0 ? NAN : (double)got->server_cpu_ns / (double)NS_PER_S,
         .driver_bound = got->driver_bound,
+        .cut = got->cut,
     };
 
     contender->requests += got->requests;
     contender->bytes += got->bytes;
     contender->seconds += elapsed_s;
     contender->driver_bound_count += got->driver_bound;
-    contender->conns_served = contender->conns_served && got->conns_alive == group->conns;
+    contender->cut |= got->cut;
+    contender->over_budget |= got->cut;
+    contender->conns_served &= got->cut || got->conns_alive == contender->conns;
     weir__histogram_merge(&contender->latency, &got->latency);
     return append_slice(contender, &slice);
 }
 
+/* What is left of its cell's budget; 0: it has none. */
+static uint64_t bound_ns(const struct group *group, const struct contender *contender)
+{
+    double budget_s = group->plan.cell_s;
+    double left_s = fmax(budget_s - contender->spent_s, BOUND_MIN_S);
+
+    return budget_s > 0 ? (uint64_t)(left_s * (double)NS_PER_S) : 0;
+}
+
+/* True where another slice would take it past its cell's budget. It has had one, then. */
+static bool is_spent(const struct group *group, struct contender *contender)
+{
+    double budget_s = group->plan.cell_s;
+
+    if (budget_s > 0 && contender->slice_count > 0 &&
+        contender->spent_s + contender->last_s > budget_s)
+        contender->over_budget = true;
+    return contender->over_budget;
+}
+
 static int drive(struct group *group, struct contender *contender, struct driver_slice *got)
 {
+    uint64_t began_ns = weir__clock_ns();
     int result;
 
-    if (group->options->shape.kind == SHAPE_BURST)
-        result = weir__driver_burst(group->driver, contender->target, 0, got);
+    weir__server_resume(&contender->server);
+    if (contender->shape.kind == SHAPE_BURST)
+        result =
+            weir__driver_burst(group->driver, contender->target, bound_ns(group, contender), got);
     else
         result = weir__driver_slice(group->driver, contender->target,
                                     (uint64_t)(group->plan.slice_s * (double)NS_PER_S), got);
+    contender->last_s = seconds_since(began_ns);
+    contender->spent_s += contender->last_s;
     return result;
 }
 
@@ -215,7 +252,7 @@ static int measure(struct group *group, struct contender *contender, bool warm_u
     static struct driver_slice got; /* 19 KiB, and compare has one thread */
 
     if (!weir__server_alive(&contender->server)) {
-        contender->errors += group->conns;
+        contender->errors += contender->conns;
         weir__contender_fail(contender, "%s", contender->server.how);
         return 0;
     }
@@ -231,12 +268,14 @@ static int measure(struct group *group, struct contender *contender, bool warm_u
                                              : weir__driver_error(group->driver));
         return 0;
     }
-    if (!warm_up || got.errors > 0)
+    if (!warm_up || got.errors > 0 || got.cut)
         result = record(group, contender, &got, ended_s);
     if (got.errors > 0)
         judge_errors(group, contender, &got);
     else
         let_it_rest(contender);
+    if (spins(contender))
+        weir__server_pause(&contender->server);
     return result;
 }
 
@@ -249,8 +288,7 @@ static double seconds_left(const struct group *group, unsigned round)
     double group_s = plan->rounds_fixed ? plan->rounds * round_s : plan->group_s;
     double left_s = plan->rounds_fixed ? (plan->rounds - round) * round_s
                                        : group_s - seconds_since(group->started_ns);
-    size_t groups_left =
-        group->options->conns_count - group->index - 1 + group->options->runs_after;
+    size_t groups_left = group->total - group->index - 1 + group->options->runs_after;
 
     return fmax(left_s, 0) + (double)groups_left * group_s;
 }
@@ -265,17 +303,17 @@ static size_t places(const struct group *group)
 {
     const struct compare_options *options = group->options;
 
-    return options->runs_before + options->conns_count + options->runs_after;
+    return options->runs_before + group->total + options->runs_after;
 }
 
 static void show(struct group *group, const struct contender *contender, unsigned round)
 {
     unsigned left_s = (unsigned)seconds_left(group, round);
 
-    weir__progress_show(
-        group->progress, "[%zu/%zu] %u connections  %s%s  round %u/%u  about %u:%02u left",
-        place(group), places(group), group->conns, contender->choice->name,
-        contender->is_twin ? " (A/A)" : "", round, group->plan.rounds, left_s / 60, left_s % 60);
+    weir__progress_show(group->progress, "[%zu/%zu] %s  %s%s  round %u/%u  about %u:%02u left",
+                        place(group), places(group), group->title, contender->choice->name,
+                        contender->is_twin ? " (A/A)" : "", round, group->plan.rounds, left_s / 60,
+                        left_s % 60);
 }
 
 /* Every open contender, in random order; some take the reference more than once. */
@@ -290,7 +328,7 @@ static int run_round(struct group *group, bool warm_up, unsigned round)
     for (size_t i = 0; i < count && !weir__compare_interrupted; i++) {
         struct contender *contender = &group->contenders[order[i]];
 
-        if (!contender->open)
+        if (!contender->open || is_spent(group, contender))
             continue;
         show(group, contender, round);
         int result = measure(group, contender, warm_up);
@@ -302,10 +340,10 @@ static int run_round(struct group *group, bool warm_up, unsigned round)
     return 0;
 }
 
-static bool anyone_open(const struct group *group)
+static bool anyone_left(const struct group *group)
 {
     for (size_t i = 0; i < group->count; i++) {
-        if (group->contenders[i].open)
+        if (group->contenders[i].open && !is_spent(group, &group->contenders[i]))
             return true;
     }
     return false;
@@ -315,7 +353,7 @@ static bool rounds_over(const struct group *group)
 {
     double spent_s = seconds_since(group->started_ns);
 
-    if (weir__compare_interrupted || !anyone_open(group))
+    if (weir__compare_interrupted || !anyone_left(group))
         return true;
     if (group->plan.rounds_fixed)
         return group->rounds >= group->plan.rounds;
@@ -331,8 +369,8 @@ static int connect_all(struct group *group)
 
         if (contender->server.state != SERVER_READY)
             continue;
-        weir__progress_show(group->progress, "[%zu/%zu] %u connections  connecting to %s",
-                            place(group), places(group), group->conns, contender->choice->name);
+        weir__progress_show(group->progress, "[%zu/%zu] %s  connecting to %s", place(group),
+                            places(group), group->title, contender->choice->name);
         int result = open_target(group, contender);
         if (result < 0)
             return result;
@@ -368,7 +406,7 @@ static void read_peak_memory(struct group *group)
 
 static int run_rounds(struct group *group)
 {
-    int result = run_round(group, true, 0);
+    int result = group->plan.warms_up ? run_round(group, true, 0) : 0;
 
     for (size_t i = 0; i < group->count; i++) {
         if (group->contenders[i].open)
@@ -388,22 +426,23 @@ static void count_ready(const struct group *group)
 
     for (size_t i = 0; i < group->count; i++)
         ready += group->contenders[i].open && !group->contenders[i].is_twin;
-    weir__progress_say(
-        group->progress, "%u connections: %zu of %zu servers connected, reference %s", group->conns,
-        ready, group->options->engines.count, group->reference ? group->reference : "none");
+    weir__progress_say(group->progress, "%s: %zu of %zu servers connected, reference %s",
+                       group->title, ready, group->lineup_count,
+                       group->reference ? group->reference : "none");
 }
 
 int weir__group_run(struct group *group)
 {
     group->started_ns = weir__clock_ns();
-    weir__progress_show(group->progress, "[%zu/%zu] %u connections  starting the servers",
-                        place(group), places(group), group->conns);
+    weir__progress_show(group->progress, "[%zu/%zu] %s  starting the servers", place(group),
+                        places(group), group->title);
     int result = weir__group_start_servers(group);
     if (result == -EINTR)
         return 0; /* the user stopped it: nothing was measured, and that is no error */
     if (result < 0)
         return result;
-    group->plan = weir__plan_group(group->options, group->conns, (unsigned)group->count);
+    group->plan =
+        weir__plan_group(group->options, group->conns, (unsigned)group->count, group->budget_s);
     result = connect_all(group);
     if (result == 0) {
         count_ready(group);
@@ -430,91 +469,4 @@ void weir__group_deinit(struct group *group)
     free(group->contenders);
     group->contenders = NULL;
     group->count = 0;
-}
-
-static double latency_us(const struct contender *contender, double percent)
-{
-    if (contender->latency.count == 0)
-        return NAN;
-    return (double)weir__histogram_percentile(&contender->latency, percent) / 1000;
-}
-
-static void fill_ratios(const struct group *group, const struct contender *contender,
-                        struct report_cell *cell)
-{
-    const struct contender *reference = weir__group_reference(group);
-
-    cell->is_reference = reference == contender;
-    if (reference == NULL || reference == contender || reference->slice_count == 0 ||
-        contender->failed)
-        return; /* what died or lied is not faster than anything */
-    uint64_t seed = group->options->seed;
-    struct report_noise noise = weir__group_noise(group);
-
-    cell->has_ratio = true;
-    cell->cpu_ratio =
-        weir__pairs_interval(contender->slices, contender->slice_count, reference->slices,
-                             reference->slice_count, SLICE_CPU, seed);
-    cell->rps_ratio =
-        weir__pairs_interval(contender->slices, contender->slice_count, reference->slices,
-                             reference->slice_count, SLICE_RPS, seed);
-    bool by_cpu = cell->driver_bound || weir__shape_words(group->options->shape.kind)->by_cpu;
-    cell->verdict = by_cpu ? weir__stats_verdict(cell->cpu_ratio, noise.cpu_ratio, false)
-                           : weir__stats_verdict(cell->rps_ratio, noise.rps_ratio, true);
-}
-
-struct report_noise weir__group_noise(const struct group *group)
-{
-    const struct contender *reference = weir__group_reference(group);
-    const struct contender *twin = weir__group_twin(group);
-    struct report_noise noise = {
-        .conns = group->conns,
-        .cpu_ratio = weir__interval_unknown(),
-        .rps_ratio = weir__interval_unknown(),
-    };
-
-    if (reference == NULL || twin == NULL)
-        return noise;
-    noise.cpu_ratio = weir__pairs_interval(twin->slices, twin->slice_count, reference->slices,
-                                           reference->slice_count, SLICE_CPU, group->options->seed);
-    noise.rps_ratio = weir__pairs_interval(twin->slices, twin->slice_count, reference->slices,
-                                           reference->slice_count, SLICE_RPS, group->options->seed);
-    return noise;
-}
-
-void weir__group_fill_cell(const struct group *group, const struct contender *contender,
-                           struct report_cell *cell)
-{
-    const struct slice *slices = contender->slices;
-    size_t count = contender->slice_count;
-    uint64_t seed = group->options->seed;
-
-    *cell = (struct report_cell){
-        .engine = contender->choice->name,
-        .conns = group->conns,
-        .features = contender->server.has_features ? contender->server.features : NULL,
-        .measured = count > 0 && contender->requests > 0,
-        .requests = contender->requests,
-        .seconds = contender->seconds,
-        .errors = contender->errors,
-        .rps = weir__slices_interval(slices, count, SLICE_RPS, seed),
-        .server_cpu_us = weir__slices_interval(slices, count, SLICE_CPU, seed),
-        .elapsed_ms = weir__interval_unknown(),
-        .latency = {latency_us(contender, 50), latency_us(contender, 90), latency_us(contender, 99),
-                    latency_us(contender, 99.9), latency_us(contender, 100)},
-        .rss_peak = contender->rss_peak,
-        .rss_idle = contender->rss_idle,
-        .per_conn = contender->per_conn,
-        .driver_bound = contender->driver_bound_count * 2 > count,
-        .skipped = contender->skipped ? contender->why : NULL,
-        .failed = contender->failed ? contender->why : NULL,
-    };
-    /* Parity: answers came, all right, for every connection, and every byte of them was counted. */
-    cell->verified = contender->requests > 0 && contender->errors == 0 && !contender->failed &&
-                     contender->conns_served &&
-                     contender->bytes == contender->requests * frame_bytes(group->options);
-    if (group->options->shape.kind == SHAPE_BURST)
-        cell->elapsed_ms = weir__slices_interval(slices, count, SLICE_ELAPSED, seed);
-    if (cell->measured)
-        fill_ratios(group, contender, cell);
 }

@@ -18,7 +18,7 @@ double weir__slice_figure(const struct slice *slice, enum slice_figure figure)
     case SLICE_CPU:
         return slice->cpu_s > 0 ? slice->cpu_s * 1e6 / slice->requests : NAN;
     case SLICE_ELAPSED:
-        return slice->elapsed_s * 1e3;
+        return slice->cut ? NAN : slice->elapsed_s * 1e3;
     }
     return NAN;
 }

@@ -5,6 +5,7 @@
 #include "bench/compare_group.h"
 
 #include "bench/clock.h"
+#include "bench/preflight.h"
 
 #include <weir/model.h>
 
@@ -56,26 +57,35 @@ __attribute__((format(printf, 2, 3))) static void skip(struct contender *contend
 }
 
 /* Whether this server could do its cell at all; if not, it is skipped and says why. */
-static bool can_serve(struct contender *contender, const struct compare_options *options,
-                      unsigned conns, unsigned workers)
+static bool can_serve(struct contender *contender, unsigned workers)
 {
     const struct engine_entry *entry = contender->choice->entry;
+    unsigned conns = contender->conns;
     unsigned at_once = entry->traits & WEIR_MODEL_POOL ? workers : 1;
+    struct limits_cell cell = {
+        .engine = contender->choice->name,
+        .traits = entry->traits,
+        .workers = workers,
+        .shape = contender->shape.kind,
+        .conns = conns,
+    };
+    char text[SERVER_TEXT_BYTES];
 
     if (entry->missing != NULL)
         skip(contender, "%s", entry->missing);
     else if (entry->traits & WEIR_MODEL_HOLDS_WORKER && conns > at_once &&
-             weir__shape_holds_conns(options->shape.kind))
+             weir__shape_holds_conns(contender->shape.kind))
         skip(contender,
              "it serves %u connection%s at once, each to its end, and %u stay open: see --shape "
              "burst or churn%s",
              at_once, at_once == 1 ? "" : "s", conns,
              entry->traits & WEIR_MODEL_POOL ? ", or --workers" : "");
+    else if (entry->command == NULL && weir__limits_cell(&cell, text, sizeof text) < 0)
+        skip(contender, "%s", text);
     return !contender->skipped;
 }
 
-static int start_server(struct contender *contender, const struct compare_options *options,
-                        unsigned conns)
+static int start_server(struct contender *contender, const struct compare_options *options)
 {
     char workers[16];
     char frame_limit[24];
@@ -83,7 +93,7 @@ static int start_server(struct contender *contender, const struct compare_option
         options->workers > 0 ? options->workers : (unsigned)CPU_COUNT(&options->server_cpus);
     const struct engine_choice *choice = contender->choice;
 
-    if (!can_serve(contender, options, conns, count))
+    if (!can_serve(contender, count))
         return 0;
     char *argv[16] = {
         "/proc/self/exe",          "serve",    "--engine",     choice->name, "--workload",
@@ -156,16 +166,16 @@ static bool is_serving(const struct contender *contender)
 }
 
 /* Which row the others are held against: the one wanted, or else the first that serves. */
-static struct contender *choose_reference(struct group *group, size_t engine_count)
+static struct contender *choose_reference(struct group *group)
 {
     struct contender *first = NULL;
 
-    for (size_t i = 0; i < engine_count; i++) {
+    for (size_t i = 0; i < group->count; i++) {
         struct contender *contender = &group->contenders[i];
 
         if (!is_serving(contender))
             continue;
-        if (group->reference != NULL && strcmp(contender->choice->name, group->reference) == 0)
+        if (contender->wanted)
             return contender;
         first = first != NULL ? first : contender;
     }
@@ -174,41 +184,69 @@ static struct contender *choose_reference(struct group *group, size_t engine_cou
     return first;
 }
 
-static int start_twin(struct group *group, size_t engine_count)
+static void contender_init(struct contender *contender, const struct engine_choice *choice,
+                           unsigned conns, const struct shape *shape)
 {
-    struct contender *reference = choose_reference(group, engine_count);
+    contender->choice = choice;
+    contender->conns = conns;
+    contender->shape = *shape;
+    contender->conns_served = true;
+    contender->restless = choice->entry->traits & (WEIR_MODEL_SPINS | WEIR_MODEL_WORKER_PER_CONN);
+}
+
+static int start_twin(struct group *group)
+{
+    struct contender *reference = choose_reference(group);
 
     group->reference = reference != NULL ? reference->choice->name : NULL;
     if (reference == NULL)
         return 0;
+    reference->is_reference = true;
     struct contender *twin = &group->contenders[group->count++];
 
-    twin->choice = reference->choice;
+    contender_init(twin, reference->choice, reference->conns, &reference->shape);
     twin->is_twin = true;
-    twin->conns_served = true;
-    if (start_server(twin, group->options, group->conns) < 0)
+    if (start_server(twin, group->options) < 0)
         return 0; /* then the noise is unknown, and it says so */
     return wait_until_ready(group, group->count - 1, group->count);
 }
 
+struct lineup *weir__group_line_up(const struct compare_options *options, unsigned conns,
+                                   const char *wanted)
+{
+    const struct engine_list *engines = &options->engines;
+    struct lineup *lineup = calloc(engines->count > 0 ? engines->count : 1, sizeof *lineup);
+
+    for (size_t i = 0; lineup != NULL && i < engines->count; i++) {
+        const char *name = engines->items[i].name;
+        lineup[i] = (struct lineup){
+            .choice = &engines->items[i],
+            .conns = conns,
+            .shape = options->shape,
+            .wanted = wanted != NULL && strcmp(name, wanted) == 0,
+        };
+    }
+    return lineup;
+}
+
 int weir__group_start_servers(struct group *group)
 {
-    const struct engine_list *engines = &group->options->engines;
-
-    group->contenders = calloc(engines->count + 1, sizeof *group->contenders);
+    group->contenders = calloc(group->lineup_count + 1, sizeof *group->contenders);
     if (group->contenders == NULL)
         return -ENOMEM;
-    group->count = engines->count;
-    for (size_t i = 0; i < engines->count; i++) {
-        group->contenders[i].choice = &engines->items[i];
-        group->contenders[i].conns_served = true;
-        start_server(&group->contenders[i], group->options, group->conns);
+    group->count = group->lineup_count;
+    for (size_t i = 0; i < group->count; i++) {
+        const struct lineup *one = &group->lineup[i];
+
+        contender_init(&group->contenders[i], one->choice, one->conns, &one->shape);
+        group->contenders[i].wanted = one->wanted;
+        start_server(&group->contenders[i], group->options);
     }
-    int result = wait_until_ready(group, 0, engines->count);
+    int result = wait_until_ready(group, 0, group->count);
     if (result == 0)
         result = find_misuse(group);
     if (result == 0)
-        result = start_twin(group, engines->count);
+        result = start_twin(group);
     return result;
 }
 

@@ -9,7 +9,7 @@
 static struct interval widest(struct interval a, struct interval b)
 {
     if (!weir__interval_bounded(a))
-        return b;
+        return isnan(b.median) ? a : b;
     if (!weir__interval_bounded(b))
         return a;
     bool farther = fabs(b.median - 1) > fabs(a.median - 1);
@@ -21,18 +21,23 @@ static struct interval widest(struct interval a, struct interval b)
     };
 }
 
-struct report_noise weir__report_noise_all(const struct report *report)
+struct report_noise weir__report_noise_widest(const struct report_noise *noise, size_t count)
 {
     struct report_noise all = {
         .cpu_ratio = weir__interval_unknown(),
         .rps_ratio = weir__interval_unknown(),
     };
 
-    for (size_t i = 0; i < report->noise_count; i++) {
-        all.cpu_ratio = widest(all.cpu_ratio, report->noise[i].cpu_ratio);
-        all.rps_ratio = widest(all.rps_ratio, report->noise[i].rps_ratio);
+    for (size_t i = 0; i < count; i++) {
+        all.cpu_ratio = widest(all.cpu_ratio, noise[i].cpu_ratio);
+        all.rps_ratio = widest(all.rps_ratio, noise[i].rps_ratio);
     }
     return all;
+}
+
+struct report_noise weir__report_noise_all(const struct report *report)
+{
+    return weir__report_noise_widest(report->noise, report->noise_count);
 }
 
 bool weir__report_by_cpu(const struct report *report, const struct report_cell *cell)

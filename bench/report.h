@@ -39,6 +39,11 @@ struct report_cell {
     double rss_idle;                 /* bytes, connected and not yet asked anything */
     struct memory_per_conn per_conn; /* idle; unknown in other shapes */
     bool driver_bound;               /* the driver, not the server, set the pace */
+    unsigned slices;                 /* measured, a burst that was cut among them */
+    bool over_budget;                /* its cell's budget ended it before the others */
+    bool cut;                        /* in the middle of a burst */
+    bool spins;                      /* stopped outside its own slices */
+    const char *seed_name;           /* in the measurement the project began with; NULL: none */
     bool is_reference;
     bool has_ratio; /* the next three are this engine over the reference */
     struct interval cpu_ratio;
@@ -78,6 +83,10 @@ struct report {
     const char *const *notes; /* whole sentences for the footer */
     size_t note_count;
 };
+
+/* The widest of these A/A intervals, per figure; unknown where all are. Of those that have no
+ * bounds a median is kept. */
+struct report_noise weir__report_noise_widest(const struct report_noise *noise, size_t count);
 
 /* The widest A/A interval of all connection counts, per figure; unknown without an A/A row. */
 struct report_noise weir__report_noise_all(const struct report *report);

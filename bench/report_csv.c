@@ -77,6 +77,8 @@ static void put_figures(FILE *out, const struct report *report, const struct rep
     put_number(out, cell->per_conn.sockets);
     put_number(out, cell->per_conn.io_uring);
     put_number(out, cell->per_conn.files);
+    fprintf(out, ",%u,%s,%s", cell->slices, cell->over_budget ? "true" : "false",
+            cell->cut ? "true" : "false");
 }
 
 static const char *const figure_columns =
@@ -89,7 +91,7 @@ static const char *const figure_columns =
     "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict,"
     "mib_per_s_median,server_cpu_us_per_mib_median,"
     "user_per_conn_bytes,kernel_per_conn_uncertainty_bytes,sockets_per_conn_bytes,"
-    "io_uring_per_conn_bytes,files_per_conn_bytes";
+    "io_uring_per_conn_bytes,files_per_conn_bytes,slices,over_budget,cut";
 
 static void put_no_figures(FILE *out)
 {

@@ -114,6 +114,16 @@ static void format_figure(char *text, size_t bytes, double value)
                  value);
 }
 
+void weir__report_elapsed(char *text, size_t bytes, const struct report_cell *cell)
+{
+    bool at_least = isnan(cell->elapsed_ms.median) && cell->cut;
+
+    if (at_least)
+        snprintf(text, bytes, ">");
+    format_figure(text + at_least, bytes - at_least,
+                  at_least ? cell->seconds * 1e3 : cell->elapsed_ms.median);
+}
+
 /* "1.086 [1.077, 1.093]", or in brief "1.086 ±0.009" with the farther of the two ends. */
 static void format_ratio(char *text, size_t bytes, struct interval ratio, bool brief)
 {
@@ -137,6 +147,10 @@ static void format_verdict(char *text, size_t bytes, const struct report *report
     }
     if (cell->is_reference) {
         snprintf(text, bytes, "reference");
+        return;
+    }
+    if (cell->cut && cell->slices == 1) {
+        snprintf(text, bytes, "cut off");
         return;
     }
     const char *name = cell->has_ratio ? weir__stats_verdict_name(cell->verdict) : NULL;
@@ -221,6 +235,9 @@ static void fill_text(const struct report *report, const struct report_cell *cel
         break;
     case COLUMN_KERNEL_PER_CONN:
         weir__report_bytes(text, bytes, cell->per_conn.kernel, cell->per_conn.kernel_uncertainty);
+        break;
+    case COLUMN_ELAPSED:
+        weir__report_elapsed(text, bytes, cell);
         break;
     case COLUMN_RSS:
         format_figure(text, bytes, cell->rss_peak / (1024 * 1024));

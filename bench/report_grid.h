@@ -69,6 +69,9 @@ void weir__grid_title(const struct report *report, char *text, size_t bytes);
  * verdict was possible. */
 bool weir__report_summary(const struct report *report, unsigned conns, char *text, size_t bytes);
 
+/* The milliseconds of a burst; ">1,234" of one that was ended then; "-" where there was none. */
+void weir__report_elapsed(char *text, size_t bytes, const struct report_cell *cell);
+
 /* 171203.4 becomes "171,203". */
 void weir__report_thousands(char *text, size_t bytes, double value);
 /* "9,412 ±130", whole bytes; without the uncertainty where that is unknown. */

@@ -217,6 +217,9 @@ static void add_measured(json_t *object, const struct report *report,
     json_object_set_new(object, "memory", memory_object(cell));
     json_object_set_new(object, "driver_bound", json_boolean(cell->driver_bound));
     json_object_set_new(object, "vs_reference", ratio_object(cell));
+    json_object_set_new(object, "slices", json_integer(cell->slices));
+    json_object_set_new(object, "over_budget", json_boolean(cell->over_budget));
+    json_object_set_new(object, "cut", json_boolean(cell->cut));
 }
 
 static void add_unknown(json_t *object)
@@ -237,6 +240,9 @@ static void add_unknown(json_t *object)
         "memory",
         "driver_bound",
         "vs_reference",
+        "slices",
+        "over_budget",
+        "cut",
     };
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
@@ -252,6 +258,7 @@ static json_t *cell_object(const struct report *report, const struct report_cell
         add_measured(object, report, cell);
     else
         add_unknown(object);
+    json_object_set_new(object, "seed_name", string_or_null(cell->seed_name));
     json_object_set_new(object, "skipped", string_or_null(cell->skipped));
     json_object_set_new(object, "failed", string_or_null(cell->failed));
     return object;

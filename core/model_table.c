@@ -83,7 +83,8 @@ static const struct weir_model_choice *choice_of(const struct weir_model *model,
 static int refuse(const struct weir_model *model, const char *token, size_t bytes, char *why,
                   size_t why_bytes)
 {
-    int used = snprintf(why, why_bytes, "%s has no option '%.*s'", model->name, (int)bytes, token);
+    int used = snprintf(why, why_bytes, "%s has no option '%.*s'%s", model->name, (int)bytes, token,
+                        model->choices ? "" : "; it takes none");
     if (!model->choices)
         return -EINVAL;
     const char *between = "; valid: ";

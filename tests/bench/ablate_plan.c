@@ -164,8 +164,8 @@ Test(ablate_plan, rows_that_the_driver_cannot_hold_at_once_are_divided_evenly)
     char text[CLI_TEXT_BYTES];
     size_t most = WEIR__DRIVER_TARGETS_MAX - 2;
 
-    cr_assert_eq(weir__ablate_batch(&options, most, text, sizeof text), most);
-    cr_assert_eq(weir__ablate_batch(&options, most + 2, text, sizeof text), most / 2 + 1);
+    cr_assert_eq(weir__compare_batch(&options, most, text, sizeof text), most);
+    cr_assert_eq(weir__compare_batch(&options, most + 2, text, sizeof text), most / 2 + 1);
 }
 
 Test(ablate_plan, where_not_even_one_row_fits_it_says_why)
@@ -173,6 +173,6 @@ Test(ablate_plan, where_not_even_one_row_fits_it_says_why)
     struct compare_options options = {.conns = {1000000000}, .conns_count = 1};
     char text[CLI_TEXT_BYTES] = "";
 
-    cr_assert_eq(weir__ablate_batch(&options, 5, text, sizeof text), 0);
+    cr_assert_eq(weir__compare_batch(&options, 5, text, sizeof text), 0);
     cr_assert_neq(text[0], 0);
 }

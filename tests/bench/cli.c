@@ -12,10 +12,10 @@ static char error[CLI_TEXT_BYTES];
 static void setup(void)
 {
     static const struct engine_entry entries[] = {
-        {"uring", GROUP_COROUTINES, 0, NULL, NULL, NULL, NULL},
-        {"epoll", GROUP_COROUTINES | GROUP_REACTORS, 0, NULL, NULL, NULL, NULL},
-        {"poll", GROUP_COROUTINES | GROUP_REACTORS, 0, NULL, NULL, NULL, NULL},
-        {"bare-epoll", 0, 0, NULL, NULL, NULL, NULL},
+        {"uring", GROUP_COROUTINES, 0, NULL, NULL, NULL, NULL, NULL, NULL},
+        {"epoll", GROUP_COROUTINES | GROUP_REACTORS, 0, NULL, NULL, NULL, NULL, NULL, NULL},
+        {"poll", GROUP_COROUTINES | GROUP_REACTORS, 0, NULL, NULL, NULL, NULL, NULL, NULL},
+        {"bare-epoll", 0, 0, NULL, NULL, NULL, NULL, NULL, NULL},
     };
 
     catalog.count = 0;

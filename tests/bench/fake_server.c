@@ -7,6 +7,7 @@
  *     exit N          the same, but exits with status 7
  *     wrong N         flips one bit of the N-th chunk
  *     unasked         greets every new connection, which nobody asked for
+ *     slow N          echoes each chunk after N ms
  *     deaf            ignores SIGTERM
  *     once            exits with status 7 when a connection asks a second time
  *     deep N          at SIGTERM, exits with status 7 unless it once received N bytes together
@@ -104,6 +105,8 @@ static void echo(int epoll_fd, int fd)
     }
     observe(fd, got);
     misbehave(data, got);
+    if (is("slow"))
+        usleep((useconds_t)after * 1000);
     for (ssize_t at = 0; at < got;) {
         ssize_t sent = send(fd, data + at, (size_t)(got - at), MSG_NOSIGNAL);
         if (sent < 0)

@@ -94,10 +94,15 @@ static struct compare_options options(double budget_s, unsigned rounds, double s
         .budget_s = budget_s, .rounds = rounds, .slice_s = slice_s, .conns_count = 3};
 }
 
+static struct plan plan_group(const struct compare_options *o, unsigned conns, unsigned contenders)
+{
+    return weir__plan_group(o, conns, contenders, weir__plan_share_s(o, 0));
+}
+
 Test(plan, the_default_budget_gives_about_fifty_rounds)
 {
     struct compare_options o = options(60, 0, 0);
-    struct plan plan = weir__plan_group(&o, 200, 4);
+    struct plan plan = plan_group(&o, 200, 4);
 
     cr_assert_not(plan.rounds_fixed);
     cr_assert(plan.rounds >= 40 && plan.rounds <= 60, "%u", plan.rounds);
@@ -108,7 +113,7 @@ Test(plan, the_default_budget_gives_about_fifty_rounds)
 Test(plan, a_small_budget_keeps_slices_long_enough_and_the_rounds_that_bounds_need)
 {
     struct compare_options o = options(1, 0, 0);
-    struct plan plan = weir__plan_group(&o, 10, 3);
+    struct plan plan = plan_group(&o, 10, 3);
 
     cr_assert_geq(plan.slice_s, 0.03);
     cr_assert_geq(plan.rounds, STATS_SAMPLES_MIN);
@@ -118,7 +123,7 @@ Test(plan, slices_grow_with_the_connections)
 {
     struct compare_options o = options(60, 0, 0);
 
-    cr_assert_gt(weir__plan_group(&o, 10000, 4).slice_s, weir__plan_group(&o, 100, 4).slice_s);
+    cr_assert_gt(plan_group(&o, 10000, 4).slice_s, plan_group(&o, 100, 4).slice_s);
 }
 
 Test(plan, slices_of_churn_have_room_for_whole_connections)
@@ -126,20 +131,69 @@ Test(plan, slices_of_churn_have_room_for_whole_connections)
     struct compare_options closed = options(60, 0, 0), churn = closed;
 
     churn.shape.kind = SHAPE_CHURN;
-    cr_assert_gt(weir__plan_group(&churn, 1000, 4).slice_s,
-                 weir__plan_group(&closed, 1000, 4).slice_s);
+    cr_assert_gt(plan_group(&churn, 1000, 4).slice_s, plan_group(&closed, 1000, 4).slice_s);
+}
+
+static struct compare_options bursts(unsigned requests)
+{
+    return (struct compare_options){.shape = {.kind = SHAPE_BURST, .requests = requests},
+                                    .conns = {100, 1000, 10000},
+                                    .conns_count = 3,
+                                    .engines.count = 3};
+}
+
+Test(plan, a_budget_is_shared_by_bursts_as_long_as_they_take)
+{
+    struct compare_options o = bursts(100);
+
+    o.budget_s = weir__plan_default_s(&o);
+    cr_assert_gt(o.budget_s, 60);
+    cr_assert_gt(weir__plan_share_s(&o, 2), 2 * weir__plan_share_s(&o, 1));
+    cr_assert_float_eq(weir__plan_share_s(&o, 0) + weir__plan_share_s(&o, 1) +
+                           weir__plan_share_s(&o, 2),
+                       o.budget_s, 1e-6);
+    o.shape.kind = SHAPE_CLOSED;
+    cr_assert_eq(weir__plan_default_s(&o), 60);
+}
+
+Test(plan, a_burst_that_takes_all_of_its_share_is_not_warmed_up)
+{
+    struct compare_options o = bursts(100);
+
+    o.budget_s = weir__plan_default_s(&o);
+    cr_assert(weir__plan_group(&o, 100, 4, weir__plan_share_s(&o, 0)).warms_up);
+    cr_assert_not(weir__plan_group(&o, 10000, 4, weir__plan_share_s(&o, 2)).warms_up);
+}
+
+Test(plan, a_cell_may_take_twice_its_share_but_time_enough_for_an_interval)
+{
+    struct compare_options o = options(60, 0, 0);
+
+    o.budget_given = true;
+    cr_assert_float_eq(plan_group(&o, 100, 4).cell_s, 2 * 20 / 4.0, 1e-9);
+    struct plan many = plan_group(&o, 10000, 100);
+    cr_assert_gt(many.cell_s, STATS_SAMPLES_MIN * many.slice_s);
+    o.cell_budget_s = 3;
+    cr_assert_eq(plan_group(&o, 100, 4).cell_s, 3);
+}
+
+Test(plan, with_rounds_a_cell_may_take_any_time)
+{
+    struct compare_options o = options(0, 12, 0);
+
+    cr_assert_eq(plan_group(&o, 100, 4).cell_s, 0);
 }
 
 Test(plan, given_rounds_and_slices_are_kept)
 {
     struct compare_options o = options(60, 12, 0.05);
-    struct plan plan = weir__plan_group(&o, 100, 4);
+    struct plan plan = plan_group(&o, 100, 4);
 
     cr_assert(plan.rounds_fixed);
     cr_assert_eq(plan.rounds, 12);
     cr_assert_eq(plan.slice_s, 0.05);
     o.slice_s = 0;
-    cr_assert_gt(weir__plan_group(&o, 100, 4).slice_s, 0);
+    cr_assert_gt(plan_group(&o, 100, 4).slice_s, 0);
 }
 
 Test(plan, a_round_takes_every_contender_once_and_in_another_order_each_time)
@@ -195,9 +249,9 @@ Test(plan, a_reference_that_is_alone_still_has_its_slice)
 Test(plan, more_slices_of_the_reference_leave_fewer_rounds_in_the_same_budget)
 {
     struct compare_options o = options(60, 0, 0.05);
-    unsigned once = weir__plan_group(&o, 100, 18).rounds;
+    unsigned once = plan_group(&o, 100, 18).rounds;
 
     o.reference_every = 1;
-    unsigned often = weir__plan_group(&o, 100, 18).rounds;
+    unsigned often = plan_group(&o, 100, 18).rounds;
     cr_assert(often < once && often > once / 3, "%u and %u", once, often);
 }

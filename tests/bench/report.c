@@ -272,8 +272,7 @@ Test(report, the_idle_shape_tells_what_a_connection_costs_and_how_sure_that_is)
     char *text = written(write_table);
     cr_assert_not_null(strstr(line_with(text, "9,412"), "uring "), "%s", text);
     cr_assert_not_null(
-        strstr(line_with(text, "9,412"), "133*      768    8,644      0  9,412 ±130"), "%s",
-        text);
+        strstr(line_with(text, "9,412"), "133*      768    8,644      0  9,412 ±130"), "%s", text);
     cr_assert_not_null(strstr(line_with(text, "4,374"), "epoll "), "%s", text);
     cr_assert_not_null(strstr(line_with(text, "4,374"), "-        -      -  8,188 ±20"), "%s",
                        text);

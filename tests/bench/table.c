@@ -1,0 +1,122 @@
+/*
+ * `weir-bench compare` with more engines than the machine holds at once, with engines that are too
+ * slow for the rest, and the tables that are made of them. From outside, with servers that are none
+ * of ours where that will do; no test depends on a figure.
+ */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "command.h"
+
+#define COMPARE(...) RUN("compare", __VA_ARGS__)
+#define SLOW(name)   "--server-command", name "=" FAKE_SERVER " slow 100"
+
+TestSuite(table, .init = command_setup, .fini = command_teardown, .timeout = 120);
+
+static json_t *cell_of(const char *engine, unsigned conns)
+{
+    json_t *cell;
+    size_t i;
+
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        if (strcmp(json_string_value(at(cell, "engine")), engine) == 0 &&
+            json_integer_value(at(cell, "conns")) == conns)
+            return cell;
+    }
+    cr_assert_fail("no cell of %s at %u", engine, conns);
+    return NULL;
+}
+
+Test(table, servers_that_do_not_fit_at_once_are_measured_in_batches_beside_the_reference)
+{
+    process.nofile = 464; /* less 64: four servers of 100 connections */
+    expect_exit(COMPARE("--engines", "a,b,c,d,e", GOOD("a"), GOOD("b"), GOOD("c"), GOOD("d"),
+                        GOOD("e"), "--conns", "4,100", "--rounds", "8", "--slice", "0.02",
+                        "--reference", "c", "--json", json_path),
+                0);
+    load_json();
+
+    expect_err("4 connections: 5 of 5 servers connected, reference c");
+    expect_err("100 connections, batch 1 of 2: 3 of 3 servers connected, reference c");
+    expect_err("100 connections, batch 2 of 2: 3 of 3 servers connected, reference c");
+    expect_out("at 100 connections the 6 servers are too many for this machine at once: they were "
+               "measured in 2 batches");
+    cr_assert_eq(json_array_size(at(document, "cells")), 10);
+    for (const char *name = "abde"; *name != '\0'; name++) {
+        json_t *cell = cell_of((char[]){*name, '\0'}, 100);
+        cr_assert(json_is_true(at(cell, "verified")));
+        cr_assert(json_is_string(at(at(cell, "vs_reference"), "verdict")));
+    }
+    cr_assert(json_is_true(at(cell_of("c", 100), "verified")));
+    cr_assert(json_is_null(at(cell_of("c", 100), "vs_reference")));
+}
+
+Test(table, where_not_even_one_fits_beside_the_reference_it_says_so_first)
+{
+    process.nofile = 200;
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), "--conns", "100"), 2);
+    expect_err("all 3 servers, the A/A copy included, are connected at once");
+}
+
+Test(table, a_burst_past_its_cell_s_budget_tells_what_was_done_by_then)
+{
+    expect_exit(COMPARE("--engines", "a,sloth", GOOD("a"), SLOW("sloth"), "--conns", "4", "--shape",
+                        "burst", "--requests-per-conn", "50", "--rounds", "3", "--cell-budget", "1",
+                        "--json", json_path),
+                0);
+    load_json();
+    json_t *sloth = cell_of("sloth", 4);
+
+    cr_assert(json_is_true(at(sloth, "cut")));
+    cr_assert(json_is_true(at(sloth, "over_budget")));
+    cr_assert(json_is_null(at(sloth, "elapsed_ms")));
+    cr_assert(json_is_null(at(sloth, "failed")));
+    cr_assert_gt(json_integer_value(at(sloth, "requests")), 0);
+    cr_assert_lt(json_integer_value(at(sloth, "requests")), 4 * 50);
+    expect_out("of 200 requests in ");
+    json_t *a = cell_of("a", 4);
+    cr_assert(json_is_false(at(a, "cut")));
+    cr_assert_gt(json_number_value(at(a, "elapsed_ms")), 0);
+}
+
+Test(table, past_its_cell_s_budget_a_server_has_fewer_rounds)
+{
+    expect_exit(COMPARE("--engines", "a,b", GOOD("a"), GOOD("b"), "--conns", "2", "--slice", "0.1",
+                        "--rounds", "30", "--cell-budget", "0.5", "--json", json_path),
+                0);
+    load_json();
+
+    cr_assert(json_is_true(at(cell_of("b", 2), "over_budget")));
+    cr_assert(json_is_true(at(cell_of("b", 2), "verified")));
+    cr_assert_gt(json_integer_value(at(cell_of("b", 2), "slices")), 0);
+    cr_assert_leq(json_integer_value(at(cell_of("b", 2), "slices")), 5);
+    expect_out("the budget of a cell (--cell-budget) ended before the others");
+}
+
+Test(table, what_a_model_does_not_take_is_told_before_anything_starts)
+{
+    static const struct {
+        const char *option, *value, *says;
+    } mistakes[] = {
+        {"--engines", "iterative:reply=io", "iterative has no option 'reply=io'; it takes none"},
+        {"--engines", "iterative,epoll,iterative", "'iterative' is listed twice"},
+        {"--workers", "0", "from 1 to 1024"},
+        {"--workers", "100000", "from 1 to 1024"},
+        {"--cell-budget", "0", "seconds from"},
+    };
+
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+        expect_exit(COMPARE(mistakes[i].option, mistakes[i].value), 2);
+        expect_err(mistakes[i].says);
+        cr_assert_str_eq(process.out, "");
+    }
+}
+
+Test(table, a_burst_larger_than_the_machine_holds_is_told_before_anything_starts)
+{
+    process.nofile = 1000;
+    expect_exit(COMPARE("--engines", "a", GOOD("a"), "--shape", "burst", "--conns", "5000"), 2);
+    expect_err("5064");
+    expect_err("ulimit -Hn");
+}
