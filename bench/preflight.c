@@ -118,7 +118,8 @@ size_t weir__limits_check_at(const char *root, const struct limits_need *need,
     weir__check_network(&check);
     weir__check_memory(&check);
     weir__check_tasks(&check);
-    weir__check_uring(&check);
+    if (need->uring)
+        weir__check_uring(&check);
     return check.count;
 }
 
@@ -127,18 +128,15 @@ size_t weir__limits_check(const struct limits_need *need, struct limit list[WEIR
     return weir__limits_check_at("", need, list);
 }
 
-static void put_amount(enum limit_unit unit, uint64_t amount, char *text, size_t capacity)
+static void put_amount(const struct limit *limit, uint64_t amount, char *text, size_t capacity)
 {
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    size_t step = 0;
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     double value = (double)amount;
+    size_t step = 0;
     if (amount == UINT64_MAX)
         snprintf(text, capacity, "unlimited");
-    else if (unit == LIMIT_WORD)
-        snprintf(text, capacity, "-");
-    else if (unit == LIMIT_COUNT || amount < 1024)
-        snprintf(text, capacity, "%llu%s", (unsigned long long)amount,
-                 unit == LIMIT_BYTES ? " bytes" : "");
+    else if (limit->unit == LIMIT_COUNT || amount == 0)
+        snprintf(text, capacity, "%llu", (unsigned long long)amount);
     else {
         for (; value >= 1024; step++)
             value /= 1024;
@@ -148,15 +146,20 @@ static void put_amount(enum limit_unit unit, uint64_t amount, char *text, size_t
 
 void weir__limit_need(const struct limit *limit, char *text, size_t capacity)
 {
-    put_amount(limit->unit, limit->need, text, capacity);
+    if (limit->unit == LIMIT_WORD)
+        snprintf(text, capacity, "%s", limit->need_word);
+    else
+        put_amount(limit, limit->need, text, capacity);
 }
 
 void weir__limit_have(const struct limit *limit, char *text, size_t capacity)
 {
     if (limit->verdict == LIMIT_UNKNOWN)
         snprintf(text, capacity, "?");
+    else if (limit->unit == LIMIT_WORD)
+        snprintf(text, capacity, "%s", limit->have_word);
     else
-        put_amount(limit->unit, limit->have, text, capacity);
+        put_amount(limit, limit->have, text, capacity);
 }
 
 int weir__limits_require(const struct limits_need *need, char *text, size_t capacity)

@@ -24,7 +24,7 @@ enum limit_verdict {
 enum limit_unit {
     LIMIT_COUNT,
     LIMIT_BYTES,
-    LIMIT_WORD, /* no number: `note` is what there is */
+    LIMIT_WORD, /* no numbers: `have_word` and `need_word` */
 };
 
 struct limit {
@@ -32,8 +32,9 @@ struct limit {
     enum limit_unit unit;
     uint64_t have; /* meaningless if LIMIT_UNKNOWN; UINT64_MAX: unlimited */
     uint64_t need;
+    const char *have_word, *need_word; /* LIMIT_WORD: "filter" and "none"; static */
     enum limit_verdict verdict;
-    char note[96];  /* what the numbers do not say; mostly "" */
+    char note[256]; /* what the numbers do not say; mostly "" */
     char cure[256]; /* "" when LIMIT_OK */
 };
 
@@ -41,7 +42,7 @@ struct limit {
 struct limits_uring {
     int result;     /* 0, or the -errno of opening a loop on it */
     bool needed;    /* else epoll takes its place */
-    char text[320]; /* what was granted, or why it failed and the cure */
+    char text[256]; /* what was granted, or why it failed and the cure */
 };
 
 /* What is about to be run. */
@@ -54,7 +55,7 @@ struct limits_need {
     uint64_t threads;        /* that servers start, in one process */
     uint64_t stack_bytes;    /* of each; 0: what pthread_create(3) takes */
     uint64_t processes;      /* that servers start */
-    const struct limits_uring *uring; /* NULL: nobody tried */
+    const struct limits_uring *uring; /* NULL: nobody asks for it */
 };
 
 #define WEIR__LIMITS_MAX 40
@@ -105,6 +106,12 @@ struct limits_cell {
 int weir__limits_cell(const struct limits_cell *cell, char *text, size_t capacity);
 int weir__limits_cell_at(const char *root, const struct limits_cell *cell, char *text,
                          size_t capacity);
+
+/* Its parts. What the model's nature forbids, 0 or -ERANGE as above; and how many workers it
+ * starts, which are put into `need`. */
+int weir__limits_nature_at(const char *root, const struct limits_cell *cell, char *text,
+                           size_t capacity);
+uint64_t weir__limits_workers(const struct limits_cell *cell, struct limits_need *need);
 
 /* What is asked for, or there, in words: "10000", "78.1 GiB", "unlimited", "?". */
 void weir__limit_need(const struct limit *limit, char *text, size_t capacity);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <weir/model.h>
 
@@ -38,44 +39,61 @@ static int check_backlog(const struct check *check, const struct limits_cell *ce
                          size_t capacity)
 {
     uint64_t served = at_once(cell), most;
-    uint64_t listeners = cell->traits & WEIR_MODEL_REUSEPORT && served != UINT64_MAX ? served : 1;
     if (weir__shape_holds_conns(cell->shape) || cell->conns <= served)
         return 0;
+    uint64_t listeners = cell->traits & WEIR_MODEL_REUSEPORT ? served : 1;
+    uint64_t need = (cell->conns - served - 1) / listeners + 1; /* of each listener */
     if (!weir__check_number(check, "proc/sys/net/core/somaxconn", &most))
         return 0; /* unknown is no reason to refuse */
-    if (cell->backlog > 0 && cell->backlog < most)
-        most = cell->backlog;
-    if (cell->conns - served <= most * listeners)
+    uint64_t have = cell->backlog > 0 && cell->backlog < most ? cell->backlog : most;
+    if (need <= have)
         return 0;
     snprintf(text, capacity,
-             "%s: backlog %llu < %llu: it serves %llu at once, the others wait there: %s",
-             cell->engine, (unsigned long long)(most * listeners),
-             (unsigned long long)(cell->conns - served), (unsigned long long)served,
-             weir__check_sysctl(check, SYSCTL_NETWORK, "net.core.somaxconn=%llu",
-                                (unsigned long long)((cell->conns - served - 1) / listeners + 1)));
+             "%s: backlog %llu < %llu: it serves %llu at once, the others wait there: ",
+             cell->engine, (unsigned long long)(have * listeners), (unsigned long long)cell->conns,
+             (unsigned long long)served);
+    size_t used = strlen(text);
+    if (need > most)
+        snprintf(text + used, capacity - used, "%s",
+                 weir__check_sysctl(check, SYSCTL_NETWORK, "net.core.somaxconn=%llu",
+                                    (unsigned long long)need));
+    else
+        snprintf(text + used, capacity - used, "--backlog %llu", (unsigned long long)need);
     return -ERANGE;
 }
 
-static uint64_t workers_of(const struct limits_cell *cell)
+int weir__limits_nature_at(const char *root, const struct limits_cell *cell, char *text,
+                           size_t capacity)
 {
+    const struct check check = {.root = root};
+    text[0] = '\0';
+    int rc = check_held(cell, text, capacity);
+    return rc < 0 ? rc : check_backlog(&check, cell, text, capacity);
+}
+
+uint64_t weir__limits_workers(const struct limits_cell *cell, struct limits_need *need)
+{
+    uint64_t workers = 0;
     if (cell->traits & WEIR_MODEL_WORKER_PER_CONN)
-        return cell->conns;
-    return cell->traits & WEIR_MODEL_POOL ? cell->workers : 0;
+        workers = cell->conns;
+    else if (cell->traits & WEIR_MODEL_POOL)
+        workers = cell->workers;
+    if (cell->traits & WEIR_MODEL_PROCESSES)
+        need->processes = workers;
+    else
+        need->threads = workers;
+    need->stack_bytes = cell->stack_bytes;
+    return workers;
 }
 
 static int check_workers(const char *root, const struct limits_cell *cell, char *text,
                          size_t capacity)
 {
     struct limit list[WEIR__LIMITS_MAX];
-    char want[32], have[32];
-    uint64_t workers = workers_of(cell);
-    bool processes = cell->traits & WEIR_MODEL_PROCESSES;
-    const struct limits_need need = {
-        .threads = processes ? 0 : workers,
-        .processes = processes ? workers : 0,
-        .stack_bytes = cell->stack_bytes,
-    };
+    struct limits_need need = {0};
     struct check check = {.root = root, .need = &need, .list = list};
+    char want[32], have[32];
+    uint64_t workers = weir__limits_workers(cell, &need);
     if (workers == 0)
         return 0;
     weir__check_memory(&check);
@@ -86,7 +104,7 @@ static int check_workers(const char *root, const struct limits_cell *cell, char 
         weir__limit_need(&list[i], want, sizeof(want));
         weir__limit_have(&list[i], have, sizeof(have));
         snprintf(text, capacity, "%s: %llu %s need %s of %s, have %s: %s", cell->engine,
-                 (unsigned long long)workers, processes ? "processes" : "threads", want,
+                 (unsigned long long)workers, need.processes > 0 ? "processes" : "threads", want,
                  list[i].name, have, list[i].cure);
         return -ERANGE;
     }
@@ -96,11 +114,7 @@ static int check_workers(const char *root, const struct limits_cell *cell, char 
 int weir__limits_cell_at(const char *root, const struct limits_cell *cell, char *text,
                          size_t capacity)
 {
-    const struct check check = {.root = root};
-    text[0] = '\0';
-    int rc = check_held(cell, text, capacity);
-    if (rc == 0)
-        rc = check_backlog(&check, cell, text, capacity);
+    int rc = weir__limits_nature_at(root, cell, text, capacity);
     return rc < 0 ? rc : check_workers(root, cell, text, capacity);
 }
 

@@ -12,53 +12,67 @@
 
 static enum limit_verdict refused(const struct check *check)
 {
-    return check->need->uring && check->need->uring->needed ? LIMIT_MISSING : LIMIT_WARN;
+    return check->need->uring->needed ? LIMIT_MISSING : LIMIT_WARN;
 }
 
-static struct limit *add_word(struct check *check, const char *name, bool holds, const char *cure)
+static struct limit *add_words(struct check *check, const char *name, const char *have,
+                               const char *need, bool holds, const char *cure)
 {
     struct limit *limit = weir__check_add(check, name, holds, 1, refused(check), "%s", cure);
     limit->unit = LIMIT_WORD;
+    limit->have_word = have;
+    limit->need_word = need;
     return limit;
+}
+
+static void add_unknown_words(struct check *check, const char *name, const char *need)
+{
+    struct limit *limit = weir__check_unknown(check, name, 0);
+    limit->unit = LIMIT_WORD;
+    limit->need_word = need;
+}
+
+/* What the sysctl or a filter forbids may be allowed to this process all the same. */
+static bool works(const struct check *check)
+{
+    return check->need->uring->result == 0;
 }
 
 static void check_disabled(struct check *check)
 {
     static const char name[] = "kernel.io_uring_disabled";
+    static const char *const words[] = {"0", "1", "2"};
     uint64_t disabled, group;
     if (!weir__check_exists(check, "proc/sys/kernel/io_uring_disabled"))
         return; /* before Linux 6.6 nothing of the kind forbids it */
-    if (!weir__check_number(check, "proc/sys/kernel/io_uring_disabled", &disabled)) {
-        weir__check_unknown(check, name, 0)->unit = LIMIT_WORD;
+    if (!weir__check_number(check, "proc/sys/kernel/io_uring_disabled", &disabled) ||
+        disabled > 2) {
+        add_unknown_words(check, name, "0");
         return;
     }
-    struct limit *limit = add_word(
-        check, name,
-        disabled == 0 || (disabled == 1 && check->need->uring && check->need->uring->result == 0),
-        weir__check_sysctl(check, SYSCTL_HOST, "kernel.io_uring_disabled=0"));
+    struct limit *limit =
+        add_words(check, name, words[disabled], "0", disabled == 0 || works(check),
+                  weir__check_sysctl(check, SYSCTL_HOST, "kernel.io_uring_disabled=0"));
     if (disabled == 1 && weir__check_number(check, "proc/sys/kernel/io_uring_group", &group))
-        snprintf(limit->note, sizeof(limit->note), "1: only group %lld and CAP_SYS_ADMIN",
+        snprintf(limit->note, sizeof(limit->note),
+                 "allowed to group %lld (kernel.io_uring_group) and CAP_SYS_ADMIN",
                  (long long)group);
-    else
-        snprintf(limit->note, sizeof(limit->note), "%llu", (unsigned long long)disabled);
 }
 
 static void check_seccomp(struct check *check)
 {
-    static const char *const modes[] = {"no filter", "strict: nothing but read and write",
-                                        "a filter"};
+    static const char *const modes[] = {"no filter", "strict", "a filter"};
     uint64_t mode;
     if (!weir__check_keyed(check, "proc/self/status", "Seccomp:", 10, &mode) || mode > 2) {
-        weir__check_unknown(check, "seccomp", 0)->unit = LIMIT_WORD;
+        add_unknown_words(check, "seccomp", "no filter");
         return;
     }
-    const struct limits_uring *uring = check->need->uring;
     struct limit *limit =
-        add_word(check, "seccomp", mode == 0 || !uring || uring->result == 0,
-                 "allow io_uring_setup, io_uring_enter and io_uring_register in the container's "
-                 "profile (docker: --security-opt seccomp=PROFILE)");
-    snprintf(limit->note, sizeof(limit->note), "%s%s", modes[mode],
-             mode == 2 && uring && uring->result == 0 ? " that lets io_uring pass" : "");
+        add_words(check, "seccomp", modes[mode], "no filter", mode == 0 || works(check),
+                  "allow io_uring_setup, io_uring_enter and io_uring_register in the container's "
+                  "profile (--security-opt seccomp=PROFILE)");
+    if (mode != 0 && works(check))
+        snprintf(limit->note, sizeof(limit->note), "it lets io_uring pass");
 }
 
 static void check_memlock(struct check *check)
@@ -83,10 +97,10 @@ static void check_memlock(struct check *check)
 static void check_probe(struct check *check)
 {
     const struct limits_uring *uring = check->need->uring;
-    if (!uring)
-        return;
-    struct limit *limit = add_word(check, "io_uring", uring->result == 0, uring->text);
-    snprintf(limit->note, sizeof(limit->note), "%s", uring->result == 0 ? "works" : "refused");
+    struct limit *limit = add_words(check, "io_uring", works(check) ? "works" : "refused", "works",
+                                    works(check), uring->text);
+    if (works(check))
+        snprintf(limit->note, sizeof(limit->note), "%s", uring->text);
 }
 
 void weir__check_uring(struct check *check)

@@ -141,7 +141,7 @@ static const struct argp_option options_table[] = {
     {.name = "backlog",
      .key = KEY_BACKLOG,
      .arg = "N",
-     .doc = "Of listen(2), connections. Default: the system's most (SOMAXCONN)"},
+     .doc = "Of listen(2), connections. Default: the most there is, net.core.somaxconn"},
     {.name = "bufs",
      .key = KEY_BUFS,
      .arg = "N",
@@ -184,6 +184,22 @@ static void pin(struct argp_state *state, const char *text)
         argp_failure(state, EXIT_USAGE, errno, "--cpus %s", text);
 }
 
+/* Exits where the machine cannot start its pool. */
+static void check_pool(const struct engine_entry *entry, const struct serve_options *options)
+{
+    char why[CLI_TEXT_BYTES];
+    const struct limits_cell cell = {
+        .engine = entry->name,
+        .traits = entry->traits,
+        .workers = options->workers,
+    };
+
+    if (weir__limits_cell(&cell, why, sizeof why) < 0) {
+        fprintf(stderr, "weir-bench serve: %s\n", why);
+        exit(EXIT_NOTHING_RAN);
+    }
+}
+
 /* The name before the colon decides: a model, an engine, or neither. */
 static void find_engine(struct argp_state *state, struct reading *reading)
 {
@@ -206,6 +222,8 @@ static void find_engine(struct argp_state *state, struct reading *reading)
         if (strcmp(weir_models[i]->name, base) == 0)
             reading->model = weir_models[i];
     }
+    if (entry != NULL)
+        check_pool(entry, &reading->options);
 }
 
 static void check_listen(struct argp_state *state, struct serve_options *options)
@@ -282,6 +300,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         find_engine(state, reading);
+        if (options->backlog == 0) /* SOMAXCONN is the default of the sysctl, and no more */
+            options->backlog = (unsigned)weir__limits_backlog();
         check_listen(state, options);
         return 0;
     default:

@@ -310,6 +310,24 @@ Test(serve, a_model_of_echo_alone_cannot_serve_frames)
     expect_err("serves echo, sink, source only");
 }
 
+/* Through a shell, which limits the address space of what it starts. */
+static int run_within(const char *arguments)
+{
+    char command[512];
+
+    snprintf(command, sizeof command, "ulimit -v 400000 && exec %s %s", WEIR_BENCH, arguments);
+    return process_run(&process, (char *[]){"/bin/sh", "-c", command, NULL}, COMMAND_SECONDS);
+}
+
+Test(serve, a_pool_that_the_machine_cannot_start_is_refused_with_the_cure)
+{
+    if (run_within("--version") != 0)
+        cr_skip("the address sanitizer needs all of the address space");
+    expect_exit(run_within("serve --engine epoll-shards --workers 1024 --listen 127.0.0.1:0"), 3);
+    expect_err("epoll-shards: 1024 threads need ");
+    expect_err(" of address space (RLIMIT_AS), have 390.6 MiB: ulimit -v unlimited");
+}
+
 Test(serve, help_lists_every_option_with_its_default)
 {
     expect_exit(RUN("serve", "--help"), 0);
