@@ -49,13 +49,13 @@ static void add_engine(struct engine_catalog *catalog, const char *name)
 
 /* An engine, several times side by side. */
 static void add_spread(struct engine_catalog *catalog, const char *name, const char *engine,
-                       const char *summary)
+                       unsigned traits, const char *summary)
 {
     struct engine_entry entry = {
         .name = name,
         .summary = summary,
         .groups = groups_of_engine(engine),
-        .traits = WEIR_MODEL_POOL | WEIR_MODEL_REUSEPORT,
+        .traits = WEIR_MODEL_POOL | WEIR_MODEL_REUSEPORT | traits,
         .features = weir_engine_features(engine),
     };
 
@@ -99,11 +99,16 @@ void weir__catalog_build(struct engine_catalog *catalog)
     catalog->count = 0;
     for (size_t i = 0; engines[i] != NULL; i++)
         add_engine(catalog, engines[i]);
-    add_spread(catalog, "uring-shards", "uring", "uring, a loop on each of --workers threads");
-    add_spread(catalog, "epoll-shards", "epoll", "epoll, a loop on each of --workers threads");
+    add_spread(catalog, "uring-prefork", "uring", WEIR_MODEL_PROCESSES,
+               "uring in each of --workers processes");
+    add_spread(catalog, "epoll-prefork", "epoll", WEIR_MODEL_PROCESSES,
+               "epoll in each of --workers processes");
+    add_spread(catalog, "uring-shards", "uring", 0, "uring on each of --workers threads");
+    add_spread(catalog, "epoll-shards", "epoll", 0, "epoll on each of --workers threads");
     for (size_t i = 0; weir_models[i] != NULL; i++)
         add_model(catalog, weir_models[i]);
     add_missing(catalog, "uring");
+    add_missing(catalog, "uring-prefork");
     add_missing(catalog, "uring-shards");
     add_missing(catalog, "bare-uring");
 }

@@ -317,24 +317,28 @@ static const char documentation[] =
     "be had; "
     "3 this model cannot run here.";
 
-/* "uring-shards:per=connection": the engine "uring:per=connection", in as many shards as there are
+/* "uring-shards:per=connection": the engine "uring:per=connection", as many times as there are
  * workers. */
 static int serve_engine(const struct serve_options *options)
 {
     const char *name = options->engine;
-    int base = (int)strcspn(name, ":"), tail = (int)strlen("-shards");
+    size_t base = strcspn(name, ":");
+    const char *dash = memrchr(name, '-', base);
     char engine[CLI_OPTIONS_BYTES + 64];
     char shown[64];
     cpu_set_t cpus;
+    bool shards = dash != NULL && strncmp(dash, "-shards", base - (size_t)(dash - name)) == 0;
+    bool prefork = dash != NULL && strncmp(dash, "-prefork", base - (size_t)(dash - name)) == 0;
 
-    if (base <= tail || strncmp(name + base - tail, "-shards", (size_t)tail) != 0)
+    if (!shards && !prefork)
         return weir__serve_engine(options, name, NULL, 1);
-    snprintf(engine, sizeof engine, "%.*s%s", base - tail, name, name + base);
-    snprintf(shown, sizeof shown, "%.*s", base, name);
+    snprintf(engine, sizeof engine, "%.*s%s", (int)(dash - name), name, name + base);
+    snprintf(shown, sizeof shown, "%.*s", (int)base, name);
     unsigned count = options->workers;
     if (count == 0)
         count = sched_getaffinity(0, sizeof cpus, &cpus) < 0 ? 1 : (unsigned)CPU_COUNT(&cpus);
-    return weir__serve_engine(options, engine, shown, count);
+    return shards ? weir__serve_engine(options, engine, shown, count)
+                  : weir__serve_prefork(options, engine, shown, count);
 }
 
 int weir_bench_serve(int argc, char **argv)

@@ -62,6 +62,9 @@ void weir__serve_ready(const struct serve_options *options, const char *engine,
  */
 int weir__serve_engine(const struct serve_options *options, const char *engine, const char *name,
                        unsigned count);
+/* The same, each in a process of its own. */
+int weir__serve_prefork(const struct serve_options *options, const char *engine, const char *name,
+                        unsigned count);
 int weir__serve_model(const struct serve_options *options, const struct weir_model *model);
 
 /* The subcommand: `weir-bench serve …`. */

@@ -45,6 +45,25 @@ void weir__shard_close(struct shard *shard);
 void weir__shard_print(struct shard *shard, bool all);
 void weir__shard_ask_print(struct shard *shard, bool all);
 
+/* The shards of one process (serve_shards.c). */
+struct shards {
+    const struct serve_options *options;
+    const char *engine; /* of the runtime, with its options */
+    const char *name;   /* in the ready line, where they share a port */
+    unsigned count;     /* of this process, the first on its own thread */
+    unsigned first_index;
+    bool shares_port; /* SO_REUSEPORT */
+    const struct sockaddr *addr;
+    socklen_t addr_len;
+    int event_fd;    /* becomes readable when signals ask for something */
+    bool event_asks; /* it does so for counters only */
+    /* All listen. `stop` ends them, and is async-signal-safe. */
+    void (*ready)(const struct shards *shards, const struct shard *first, void (*stop)(void));
+};
+
+/* Opens them, serves until stopped. An exit code; what failed has been told. */
+int weir__shards_serve(const struct shards *shards);
+
 /* The handler of its connections (serve_handler.c). */
 void weir__shard_handle(struct weir_conn *conn, void *shard);
 /* What the workload knows of one connection, in weir_conn_state(): its bytes; 0: nothing. */

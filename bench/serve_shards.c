@@ -29,10 +29,9 @@ struct shard_thread {
 
 /* The one server of this process. */
 static struct {
-    const struct serve_options *options;
+    const struct shards *shards;
     unsigned count;
     struct shard_thread *threads; /* [count]; the first has no thread */
-    int event_fd;
     /* How the threads move on together. */
     pthread_mutex_t lock;
     pthread_cond_t moved;
@@ -52,17 +51,18 @@ static void stop_all(void)
 static void control(void *argument)
 {
     struct shard *first = argument;
-    uint64_t due_ns = server.options->stats ? weir_now_ns() + SECOND_NS : WEIR_FOREVER;
+    const struct shards *shards = server.shards;
+    uint64_t due_ns = first->options->stats ? weir_now_ns() + SECOND_NS : WEIR_FOREVER;
 
     while (!weir__serve_stopping) {
-        int ready = weir_poll(first->loop, server.event_fd, POLLIN, due_ns);
+        int ready = weir_poll(first->loop, shards->event_fd, POLLIN, due_ns);
         uint64_t count;
 
-        if (ready > 0 && read(server.event_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        if (ready > 0 && read(shards->event_fd, &count, sizeof count) < 0 && errno != EAGAIN)
             return;
         if (ready < 0 && ready != -ETIME)
             return; /* the loop is ending */
-        bool all = weir__serve_asked;
+        bool all = weir__serve_asked || (shards->event_asks && ready > 0);
         if (!all && ready != -ETIME)
             continue;
         weir__serve_asked = 0;
@@ -137,7 +137,7 @@ static int start_thread(struct shard_thread *own)
     }
     own->started = true;
     pthread_mutex_lock(&server.lock);
-    while (server.open_count < own->shard.index)
+    while (server.open_count < own->shard.index - server.shards->first_index)
         pthread_cond_wait(&server.moved, &server.lock);
     pthread_mutex_unlock(&server.lock);
     return own->code;
@@ -168,10 +168,10 @@ static int join_threads(int code)
 /* --- the server ---------------------------------------------------------------------------------
  */
 
-static int open_all(const struct serve_options *options)
+static int open_all(const struct shards *shards)
 {
     struct shard *first = &server.threads[0].shard;
-    int code = weir__shard_open(first, (const struct sockaddr *)&options->addr, options->addr_len);
+    int code = weir__shard_open(first, shards->addr, shards->addr_len);
 
     for (unsigned i = 1; code == EXIT_DONE && i < server.count; i++)
         code = start_thread(&server.threads[i]);
@@ -185,49 +185,71 @@ static int open_all(const struct serve_options *options)
     return EXIT_DONE;
 }
 
-static int serve_until_stopped(const struct serve_options *options, const char *name)
+int weir__shards_serve(const struct shards *shards)
 {
-    const struct shard *first = &server.threads[0].shard;
-    struct serve_signals signals = {
-        .event_fd = server.event_fd,
-        .wake_on_usr1 = true,
-        .stop = stop_all,
-    };
-    int code = open_all(options);
+    server.shards = shards;
+    server.count = shards->count;
+    server.threads = calloc(shards->count, sizeof *server.threads);
+    if (server.threads == NULL) {
+        perror("weir-bench serve: starting up");
+        return EXIT_FAILED;
+    }
+    for (unsigned i = 0; i < shards->count; i++)
+        server.threads[i].shard = (struct shard){.options = shards->options,
+                                                 .engine = shards->engine,
+                                                 .index = shards->first_index + i,
+                                                 .shares_port = shards->shares_port};
+    int code = open_all(shards);
 
+    open_gate(code == EXIT_DONE);
     if (code == EXIT_DONE) {
-        weir__serve_catch(&signals);
-        open_gate(true);
-        weir__serve_ready(options, name != NULL ? name : weir_loop_engine(first->loop),
-                          (const struct sockaddr *)&first->addr, first->addr_len,
-                          weir_loop_features(first->loop));
+        shards->ready(shards, &server.threads[0].shard, stop_all);
         code = run_shard(&server.threads[0]);
-    } else {
-        open_gate(false);
     }
     code = join_threads(code);
     weir__shard_close(&server.threads[0].shard);
+    free(server.threads);
     return code;
+}
+
+/* --- on threads of this process ------------------------------------------------------------------
+ */
+
+static void be_ready(const struct shards *shards, const struct shard *first, void (*stop)(void))
+{
+    struct serve_signals signals = {
+        .event_fd = shards->event_fd,
+        .wake_on_usr1 = true,
+        .stop = stop,
+    };
+
+    weir__serve_catch(&signals);
+    weir__serve_ready(
+        shards->options, shards->shares_port ? shards->name : weir_loop_engine(first->loop),
+        (const struct sockaddr *)&first->addr, first->addr_len, weir_loop_features(first->loop));
 }
 
 int weir__serve_engine(const struct serve_options *options, const char *engine, const char *name,
                        unsigned count)
 {
-    server.options = options;
-    server.count = count;
-    server.threads = calloc(count, sizeof *server.threads);
-    server.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (server.event_fd < 0 || server.threads == NULL) {
-        perror("weir-bench serve: starting up");
-        free(server.threads);
+    struct shards shards = {
+        .options = options,
+        .engine = engine,
+        .name = name,
+        .count = count,
+        .shares_port = name != NULL,
+        .addr = (const struct sockaddr *)&options->addr,
+        .addr_len = options->addr_len,
+        .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .ready = be_ready,
+    };
+
+    if (shards.event_fd < 0) {
+        perror("weir-bench serve: eventfd");
         return EXIT_FAILED;
     }
-    for (unsigned i = 0; i < count; i++)
-        server.threads[i].shard = (struct shard){
-            .options = options, .engine = engine, .index = i, .shares_port = name != NULL};
-    int code = serve_until_stopped(options, name);
+    int code = weir__shards_serve(&shards);
 
-    free(server.threads);
-    close(server.event_fd);
+    close(shards.event_fd);
     return code;
 }

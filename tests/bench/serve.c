@@ -99,6 +99,11 @@ Test(serve, echoes_on_a_model_that_is_no_engine)
     echoes_and_stops("bare-epoll");
 }
 
+Test(serve, echoes_on_processes_of_an_engine)
+{
+    echoes_and_stops("epoll-prefork:per=connection");
+}
+
 Test(serve, echoes_on_shards_of_an_engine)
 {
     unsigned port = start_with("epoll-shards:per=connection", "echo", "--workers", "3");
@@ -127,6 +132,62 @@ Test(serve, echoes_on_shards_of_an_engine)
     stop(SIGTERM);
     for (size_t i = 0; i < 24; i++)
         close(fds[i]);
+}
+
+/* The first child of the server, not `other`; waits until there is one. */
+static pid_t worker_besides(pid_t other)
+{
+    char path[64], line[256] = "";
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", process.pid, process.pid);
+    for (int tries = 0; tries < COMMAND_SECONDS * 100; tries++, usleep(10000)) {
+        FILE *file = fopen(path, "r");
+        if (file == NULL)
+            return -1;
+        char *got = fgets(line, sizeof line, file);
+        fclose(file);
+        for (char *at = got; at != NULL && *at != '\0';) {
+            pid_t pid = (pid_t)strtol(at, &at, 10);
+            if (pid > 0 && pid != other)
+                return pid;
+            at += strspn(at, " \n");
+        }
+    }
+    return -1;
+}
+
+Test(serve, a_worker_process_of_an_engine_that_is_killed_gets_a_successor)
+{
+    unsigned port = start_with("epoll-prefork", "echo", "--workers", "1");
+    pid_t worker = worker_besides(0);
+
+    if (worker < 0)
+        cr_skip_test("this kernel does not list children");
+    int fd = dial(port);
+    expect_echo(fd, "hello, world", 12);
+    cr_assert_eq(kill(worker, SIGKILL), 0);
+    char byte;
+    cr_assert_leq(recv(fd, &byte, 1, 0), 0, "its connections end with it");
+    close(fd);
+    process_expect(&process, true, "starting its successor", COMMAND_SECONDS);
+    cr_assert_gt(worker_besides(worker), 0);
+    /* Between the two nobody listens, and a peer is refused. */
+    errno = ECONNREFUSED;
+    for (int tries = 0; tries < COMMAND_SECONDS * 100 && errno == ECONNREFUSED; tries++) {
+        struct sockaddr_in addr = {.sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                   .sin_port = htons((uint16_t)port)};
+        fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0)
+            break;
+        close(fd);
+        usleep(10000);
+    }
+    expect_echo(fd, "hello again", 11);
+    kill(process.pid, SIGUSR1);
+    process_expect(&process, true, "\"shard\":0,", COMMAND_SECONDS);
+    stop(SIGTERM);
+    close(fd);
 }
 
 Test(serve, shards_that_cannot_all_start_end_the_server)
