@@ -15,10 +15,13 @@ extern const struct weir_model weir__model_bare_uring;
 #endif
 extern const struct weir_model weir__model_bare_epoll;
 extern const struct weir_model weir__model_epoll_reactor;
+extern const struct weir_model weir__model_epoll_reactor_et;
 extern const struct weir_model weir__model_iterative;
 extern const struct weir_model weir__model_leader_follower;
+extern const struct weir_model weir__model_poll_reactor;
 extern const struct weir_model weir__model_prefork;
 extern const struct weir_model weir__model_prefork_reuseport;
+extern const struct weir_model weir__model_select_reactor;
 extern const struct weir_model weir__model_thread;
 extern const struct weir_model weir__model_thread_pool;
 
@@ -30,6 +33,9 @@ const struct weir_model *const weir_models[] = {
     &weir__model_thread_pool,
     &weir__model_leader_follower,
     &weir__model_epoll_reactor,
+    &weir__model_epoll_reactor_et,
+    &weir__model_select_reactor,
+    &weir__model_poll_reactor,
     &weir__model_bare_epoll,
 #if WEIR_HAVE_URING
     &weir__model_bare_uring,

@@ -86,15 +86,6 @@ static enum weir__client_result end(struct weir__callbacks *reactor, struct weir
     return WEIR__CLIENT_GONE;
 }
 
-/* Input that comes behind the end of a connection is dropped. */
-static enum weir__client_result keep(struct weir__callbacks *reactor, struct weir__client *client,
-                                     const uint8_t *in, size_t bytes)
-{
-    bool goes_on = reactor->answer.verdict == WEIR_WORKLOAD_CONTINUE;
-    client->unsent = weir__unsent_new(&reactor->answer, in, goes_on ? bytes : 0);
-    return client->unsent ? WEIR__CLIENT_FULL : end(reactor, client, ENOMEM);
-}
-
 /* GONE, FULL or, when all was answered, MORE. */
 static enum weir__client_result answer_input(struct weir__callbacks *reactor,
                                              struct weir__client *client, const uint8_t *in,
@@ -106,8 +97,10 @@ static enum weir__client_result answer_input(struct weir__callbacks *reactor,
                            bytes - at, reactor->room, answer);
         at += answer->consumed;
         int rc = weir__answer_send(answer, client->handler.fd, reactor->counters);
-        if (rc == 0)
-            return keep(reactor, client, in + at, bytes - at);
+        if (rc == 0) {
+            client->unsent = weir__unsent_new(answer, in + at, bytes - at);
+            return client->unsent ? WEIR__CLIENT_FULL : end(reactor, client, ENOMEM);
+        }
         if (rc < 0 || answer->verdict != WEIR_WORKLOAD_CONTINUE)
             return end(reactor, client, rc < 0 ? -rc : 0);
     }
@@ -345,8 +338,8 @@ void weir__callbacks_drain(struct weir__callbacks *reactor)
         weir__client_end(reactor, reactor->clients, 0);
 }
 
-int weir__callbacks_run(struct weir__callbacks *reactor, const char *features,
-                        void (*ready)(void *argument, const char *features), void *argument)
+static int run(struct weir__callbacks *reactor, const char *features,
+               void (*ready)(void *argument, const char *features), void *argument)
 {
     int rc = weir__callbacks_listen(reactor, reactor->options->listen_fd);
     if (rc == 0)
@@ -358,6 +351,27 @@ int weir__callbacks_run(struct weir__callbacks *reactor, const char *features,
     rc = weir__callbacks_serve(reactor);
     if (rc == 0)
         weir__callbacks_drain(reactor);
+    return rc;
+}
+
+int weir__callbacks_alone(const struct weir_model *model, const struct weir__readiness *readiness,
+                          const struct weir_model_options *options, struct weir_model_stats *stats,
+                          void (*ready)(void *argument, const char *features), void *argument,
+                          char *why, size_t why_bytes)
+{
+    struct weir__callbacks *reactor =
+        malloc(readiness->reactor_bytes ? readiness->reactor_bytes : sizeof *reactor);
+    if (!reactor)
+        return weir__model_fail(model, ENOMEM, "its buffers", "give it 128 KiB of memory", why,
+                                why_bytes);
+    int rc = weir__callbacks_open(reactor, options, weir__counters(stats, 0), readiness);
+    if (rc == 0)
+        rc = run(reactor, stats->features, ready, argument);
+    if (rc < 0)
+        weir__model_fail(model, -rc, "its reactor", "hand in a listening socket, and descriptors",
+                         why, why_bytes);
+    weir__callbacks_close(reactor);
+    free(reactor);
     return rc;
 }
 

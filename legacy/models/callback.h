@@ -36,6 +36,7 @@ struct weir__handler {
 
 /* A way to wait for readiness. Its state is reactor->set. */
 struct weir__readiness {
+    size_t reactor_bytes; /* of a struct that begins with the reactor; 0: the reactor alone */
     int (*open)(struct weir__callbacks *reactor); /* 0 or -errno */
     void (*close)(struct weir__callbacks *reactor);
     /* Waits for `events` from now on, instead of those before; 0: for nothing, forgets it. 0 or
@@ -49,6 +50,15 @@ struct weir__readiness {
 
 /* Level-triggered epoll(7), but for handlers that ask for EDGE or ONCE (epoll_reactor.c). */
 extern const struct weir__readiness weir__readiness_epoll;
+int weir__epoll_open(struct weir__callbacks *reactor);
+void weir__epoll_close(struct weir__callbacks *reactor);
+int weir__epoll_watch(struct weir__callbacks *reactor, struct weir__handler *handler,
+                      unsigned events);
+int weir__epoll_wait(struct weir__callbacks *reactor, int timeout_ms);
+
+extern const struct weir__readiness weir__readiness_epoll_et;
+extern const struct weir__readiness weir__readiness_poll;
+extern const struct weir__readiness weir__readiness_select;
 
 /* What a socket has not taken yet, in one piece of memory: release by free(3). */
 struct weir__unsent {
@@ -125,9 +135,11 @@ int weir__callbacks_serve(struct weir__callbacks *reactor);
  * until the drain is over (stop.h), and closes every connection. */
 void weir__callbacks_drain(struct weir__callbacks *reactor);
 
-/* All of that for a reactor that listens on options->listen_fd and has its thread to itself. */
-int weir__callbacks_run(struct weir__callbacks *reactor, const char *features,
-                        void (*ready)(void *argument, const char *features), void *argument);
+/* All of that, for a model that is one such reactor in one thread: the body of its serve(). */
+int weir__callbacks_alone(const struct weir_model *model, const struct weir__readiness *readiness,
+                          const struct weir_model_options *options, struct weir_model_stats *stats,
+                          void (*ready)(void *argument, const char *features), void *argument,
+                          char *why, size_t why_bytes);
 
 /* Closes what is left; of the descriptors it was given only connections. */
 void weir__callbacks_close(struct weir__callbacks *reactor);

@@ -35,7 +35,7 @@ struct epoll_set {
     struct epoll_event events[EVENTS];
 };
 
-static int open_set(struct weir__callbacks *reactor)
+int weir__epoll_open(struct weir__callbacks *reactor)
 {
     struct epoll_set *set = malloc(sizeof *set);
     if (!set)
@@ -50,7 +50,7 @@ static int open_set(struct weir__callbacks *reactor)
     return 0;
 }
 
-static void close_set(struct weir__callbacks *reactor)
+void weir__epoll_close(struct weir__callbacks *reactor)
 {
     struct epoll_set *set = reactor->set;
     close(set->fd);
@@ -58,7 +58,8 @@ static void close_set(struct weir__callbacks *reactor)
     reactor->set = NULL;
 }
 
-static int watch(struct weir__callbacks *reactor, struct weir__handler *handler, unsigned events)
+int weir__epoll_watch(struct weir__callbacks *reactor, struct weir__handler *handler,
+                      unsigned events)
 {
     const struct epoll_set *set = reactor->set;
     struct epoll_event event = {.data.ptr = handler};
@@ -84,7 +85,7 @@ static unsigned told(uint32_t bits)
     return events;
 }
 
-static int wait(struct weir__callbacks *reactor, int timeout_ms)
+int weir__epoll_wait(struct weir__callbacks *reactor, int timeout_ms)
 {
     struct epoll_set *set = reactor->set;
     int n = epoll_wait(set->fd, set->events, EVENTS, timeout_ms);
@@ -98,10 +99,10 @@ static int wait(struct weir__callbacks *reactor, int timeout_ms)
 }
 
 const struct weir__readiness weir__readiness_epoll = {
-    .open = open_set,
-    .close = close_set,
-    .watch = watch,
-    .wait = wait,
+    .open = weir__epoll_open,
+    .close = weir__epoll_close,
+    .watch = weir__epoll_watch,
+    .wait = weir__epoll_wait,
 };
 
 /* --- the model ----------------------------------------------------------------------------------
@@ -111,20 +112,8 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
                  void (*ready)(void *argument, const char *features), void *argument, char *why,
                  size_t why_bytes)
 {
-    struct weir__callbacks *reactor = malloc(sizeof *reactor);
-    if (!reactor)
-        return weir__model_fail(&weir__model_epoll_reactor, ENOMEM, "its buffers",
-                                "give it 128 KiB of memory", why, why_bytes);
-    int rc =
-        weir__callbacks_open(reactor, options, weir__counters(stats, 0), &weir__readiness_epoll);
-    if (rc == 0)
-        rc = weir__callbacks_run(reactor, stats->features, ready, argument);
-    if (rc < 0)
-        weir__model_fail(&weir__model_epoll_reactor, -rc, "its reactor",
-                         "hand in a listening socket, and descriptors", why, why_bytes);
-    weir__callbacks_close(reactor);
-    free(reactor);
-    return rc;
+    return weir__callbacks_alone(&weir__model_epoll_reactor, &weir__readiness_epoll, options, stats,
+                                 ready, argument, why, why_bytes);
 }
 
 const struct weir_model weir__model_epoll_reactor = {

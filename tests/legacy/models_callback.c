@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/select.h>
 
 /* --- a workload: each byte is a request ---------------------------------------------------------
  */
@@ -24,13 +26,13 @@ static void init_state(void *state, const struct weir_workload_options *options)
     memset(state, 0, sizeof(uint32_t));
 }
 
-/* 'R': a line from the room; 'L': much that never changes; 'Q': "bye" and the end; '!': refused;
- * any others come back as they are, in one piece. */
+/* '_': no answer; 'R': a line from the room; 'L': much that never changes; 'Q': "bye" and the end;
+ * '!': refused; any others come back as they are, in one piece. */
 static int feed(void *state, const uint8_t *in, size_t bytes, struct weir_workload_io *io)
 {
     uint32_t *count = state;
     size_t plain = 0;
-    while (plain < bytes && !strchr("RLQ!", in[plain]))
+    while (plain < bytes && !strchr("_RLQ!", in[plain]))
         plain++;
     io->consumed = plain > 0 ? plain : 1;
     io->requests = (uint32_t)io->consumed;
@@ -48,9 +50,9 @@ static int feed(void *state, const uint8_t *in, size_t bytes, struct weir_worklo
             (size_t)snprintf((char *)io->out, io->out_capacity, "%u %0100u\n", *count, 0u);
     else if (*in == 'Q')
         io->reply_len = (size_t)snprintf((char *)io->out, io->out_capacity, "bye");
-    return plain > 0 || strchr("RL", *in) ? WEIR_WORKLOAD_CONTINUE
-           : *in == 'Q'                   ? WEIR_WORKLOAD_CLOSE
-                                          : -EPROTO;
+    return plain > 0 || strchr("_RL", *in) ? WEIR_WORKLOAD_CONTINUE
+           : *in == 'Q'                    ? WEIR_WORKLOAD_CLOSE
+                                           : -EPROTO;
 }
 
 static const struct weir_workload workload = {
@@ -71,7 +73,8 @@ static void open_bench(struct bench *bench, const struct weir__readiness *readin
     bench->options = (struct weir_model_options){
         .listen_fd = -1, .stop_fd = eventfd(0, EFD_CLOEXEC), .workload = &workload};
     bench->options.drain_ns = RIG_LIMIT_S * 1000000000ull;
-    bench->reactor = malloc(sizeof *bench->reactor);
+    bench->reactor =
+        malloc(readiness->reactor_bytes ? readiness->reactor_bytes : sizeof *bench->reactor);
     fill_pattern(large, sizeof large, 3);
     weir__stop_init(&bench->options);
     cr_assert(
@@ -148,6 +151,18 @@ static void expect_end(int fd)
     {                                                                                              \
         run_##name(&weir__readiness_epoll);                                                        \
     }                                                                                              \
+    Test(epoll_et, name)                                                                           \
+    {                                                                                              \
+        run_##name(&weir__readiness_epoll_et);                                                     \
+    }                                                                                              \
+    Test(poll, name)                                                                               \
+    {                                                                                              \
+        run_##name(&weir__readiness_poll);                                                         \
+    }                                                                                              \
+    Test(select, name)                                                                             \
+    {                                                                                              \
+        run_##name(&weir__readiness_select);                                                       \
+    }                                                                                              \
     static void run_##name(const struct weir__readiness *readiness)
 
 /* --- answering ----------------------------------------------------------------------------------
@@ -173,6 +188,29 @@ READINESS_TEST(what_comes_is_answered_on_each_connection)
     }
     turns(&bench);
     cr_assert(eq(u64, bench.stats.slots[0].closed, 100u));
+    cr_assert(bench.reactor->clients == NULL);
+    close_bench(&bench);
+}
+
+READINESS_TEST(those_that_end_in_the_midst_of_others_disturb_none)
+{
+    struct bench bench;
+    int fds[40];
+    open_bench(&bench, readiness);
+    for (int i = 0; i < 40; i++)
+        fds[i] = connect_peer(&bench, false);
+    for (int part = 0; part < 4; part++) {
+        for (int i = part; i < 40; i += 4)
+            close(fds[i]);
+        turns(&bench);
+        cr_assert(eq(u64, bench.stats.slots[0].closed, 10u * (unsigned)(part + 1)));
+        for (int i = 0; i < 40; i++) {
+            if (i % 4 <= part)
+                continue;
+            put(fds[i], "others");
+            expect(&bench, fds[i], "others");
+        }
+    }
     cr_assert(bench.reactor->clients == NULL);
     close_bench(&bench);
 }
@@ -294,16 +332,16 @@ READINESS_TEST(input_behind_a_full_socket_is_answered_in_order_from_memory_that_
     static uint8_t got[LARGE_BYTES];
     open_bench(&bench, readiness);
     int fd = connect_peer(&bench, true);
-    put(fd, "aLbLcLdR");
+    put(fd, "aLbLcLdLeLfLgLhLiLjLkR");
     turns(&bench);
     cr_assert(bench.reactor->clients->unsent != NULL);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 10; i++) {
         cr_assert(eq(sz, take(&bench, fd, got, 1), 1));
         cr_assert(eq(chr, (char)got[0], (char)('a' + i)));
         cr_assert(eq(sz, take(&bench, fd, got, sizeof got), sizeof got));
         cr_assert(eq(int, memcmp(got, large, sizeof got), 0));
     }
-    expect(&bench, fd, "d8 ");
+    expect(&bench, fd, "k22 ");
     close(fd);
     close_bench(&bench);
 }
@@ -413,5 +451,82 @@ Test(epoll, a_connection_that_cannot_be_watched_is_closed_and_counted)
     cr_assert(bench.reactor->clients == NULL);
     cr_assert(eq(u64, bench.stats.slots[0].errors, 1u));
     cr_assert(eq(u64, bench.stats.slots[0].closed, 1u));
+    close_bench(&bench);
+}
+
+Test(epoll_et, one_that_has_much_to_say_stands_in_line_behind_the_others)
+{
+    enum { AT_A_STRETCH = 4 * WEIR__IN_BYTES };
+    struct bench bench;
+    static uint8_t silence[2 * AT_A_STRETCH];
+    int size = sizeof silence;
+    size_t at = 0;
+    open_bench(&bench, &weir__readiness_epoll_et);
+    int busy = connect_peer(&bench, false), quick = connect_peer(&bench, false);
+    memset(silence, '_', sizeof silence);
+    setsockopt(busy, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    for (ssize_t n; (n = send(busy, silence, sizeof silence - at, MSG_NOSIGNAL)) > 0;)
+        at += (size_t)n;
+    cr_assert(gt(sz, at, (size_t)AT_A_STRETCH), "net.core.wmem_max is too small for this test");
+    put(quick, "quick");
+    cr_assert(gt(int, bench.reactor->readiness->wait(bench.reactor, 0), 0));
+    cr_assert(eq(u64, bench.stats.slots[0].bytes_in, AT_A_STRETCH + 5u));
+    expect(&bench, quick, "quick");
+    turns(&bench);
+    cr_assert(eq(u64, bench.stats.slots[0].bytes_in, at + 5u));
+    close(busy);
+    close(quick);
+    close_bench(&bench);
+}
+
+Test(epoll_et, one_that_stands_in_line_may_be_ended_by_the_drain)
+{
+    struct bench bench;
+    static uint8_t silence[8 * WEIR__IN_BYTES];
+    int size = sizeof silence;
+    open_bench(&bench, &weir__readiness_epoll_et);
+    int busy = connect_peer(&bench, false), slow = connect_peer(&bench, true);
+    put(slow, "L");
+    memset(silence, '_', sizeof silence);
+    setsockopt(busy, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    while (send(busy, silence, sizeof silence, MSG_NOSIGNAL) > 0)
+        continue;
+    cr_assert(gt(int, bench.reactor->readiness->wait(bench.reactor, 0), 0));
+    bench.options.drain_ns = 500000000;
+    weir__stop_init(&bench.options);
+    bench.reactor->stopping = true;
+    cr_assert(eq(int, weir__callbacks_serve(bench.reactor), 0));
+    weir__callbacks_drain(bench.reactor);
+    cr_assert(eq(u64, bench.stats.slots[0].closed, 2u));
+    close(busy);
+    close(slow);
+    close_bench(&bench);
+}
+
+Test(select, descriptors_past_fd_setsize_are_served)
+{
+    struct bench bench;
+    struct rlimit limit;
+    int fds[2];
+    cr_assert(eq(int, getrlimit(RLIMIT_NOFILE, &limit), 0));
+    limit.rlim_cur = limit.rlim_max;
+    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &limit), 0));
+    if (limit.rlim_cur <= 3 * FD_SETSIZE)
+        cr_skip_test("needs more descriptors than this process may have");
+    open_bench(&bench, &weir__readiness_select);
+    int low = connect_peer(&bench, false);
+    local_pair(fds);
+    int high = fcntl(fds[1], F_DUPFD_CLOEXEC, 3 * FD_SETSIZE - 1);
+    close(fds[1]);
+    put(low, "before");
+    weir__callbacks_adopt(bench.reactor, high);
+    put(fds[0], "high");
+    expect(&bench, fds[0], "high");
+    expect(&bench, low, "before");
+    close(fds[0]);
+    turns(&bench);
+    put(low, "after");
+    expect(&bench, low, "after");
+    close(low);
     close_bench(&bench);
 }
