@@ -72,15 +72,24 @@ unsigned at_once(unsigned wish)
     return subject_is(WEIR_MODEL_POOL) && !subject_is(WEIR_MODEL_REUSEPORT) ? wish : 1;
 }
 
-/* Each shard of an engine prints a line of its own. */
-static unsigned shards(void)
+/* Whether the name is `end`, or ends with it, options aside. */
+static bool is_kind(const char *end)
 {
     const char *spec = subject_spec();
-    size_t bytes = strcspn(spec, ":");
-    return (bytes > 7 && !strncmp(spec + bytes - 7, "-shards", 7)) ||
-                   (bytes > 8 && !subject_model() && !strncmp(spec + bytes - 8, "-prefork", 8))
-               ? WORKERS
-               : 1;
+    size_t bytes = strcspn(spec, ":"), end_bytes = strlen(end);
+    return bytes >= end_bytes && !strncmp(spec + bytes - end_bytes, end, end_bytes);
+}
+
+/* An engine in several threads or processes; each prints a line of its own. */
+static bool is_sharded(void)
+{
+    return !subject_model() && (is_kind("-shards") || is_kind("-prefork"));
+}
+
+void need_worker_processes(void)
+{
+    if (!subject_is(WEIR_MODEL_PROCESSES) && !(is_sharded() && is_kind("-prefork")))
+        cr_skip_test("%s has no worker processes", subject_spec());
 }
 
 /* --- the server ---------------------------------------------------------------------------------
@@ -137,7 +146,7 @@ void server_start(struct server *server, unsigned conns, const char *const *word
     bool holds = subject_is(WEIR_MODEL_HOLDS_WORKER);
     snprintf(workers, sizeof workers, "%u", holds && conns > WORKERS ? conns : WORKERS);
     begin(&server->process, subject_spec(), options,
-          subject_is(WEIR_MODEL_POOL) || shards() > 1 ? workers : NULL);
+          subject_is(WEIR_MODEL_POOL) || is_sharded() ? workers : NULL);
     process_expect(&server->process, false, "\n", LIMIT_S);
     char *line = process_text(&server->process, false);
     char *at = strstr(line, "listen=127.0.0.1:");
@@ -155,14 +164,29 @@ static void expect_no_report(const char *said)
         cr_assert_null(strstr(said, signs[i]), "the server said:\n%s", said);
 }
 
+/* Those of a server that could not wait for them are children of the test now. */
+static void await_orphans(void)
+{
+    double until_s = clock_s() + LIMIT_S;
+    for (pid_t gone; (gone = waitpid(-1, NULL, WNOHANG)) >= 0;) {
+        cr_assert_lt(clock_s(), until_s, "a worker has outlived the server");
+        if (gone == 0)
+            pause_ms(1);
+    }
+    cr_assert_eq(errno, ECHILD);
+}
+
 void server_ends(struct server *server, int status)
 {
     process_wait(&server->process, LIMIT_S);
     cr_assert_eq(server->process.status, status, "exit status %d, want %d; it said:\n%s",
                  server->process.status, status, server->process.err);
     expect_no_report(server->process.err);
-    pid_t left = waitpid(-1, NULL, WNOHANG);
-    cr_assert(left < 0 && errno == ECHILD, "a process of the server is left (%d)", (int)left);
+    if (status == 0) {
+        pid_t left = waitpid(-1, NULL, WNOHANG);
+        cr_assert(left < 0 && errno == ECHILD, "process %d of the server is left", (int)left);
+    }
+    await_orphans();
     process_free(&server->process);
 }
 
@@ -198,6 +222,7 @@ uint64_t server_counter(struct server *server, const char *name)
 {
     char key[64];
     uint64_t sum;
+    unsigned printed = is_sharded() ? WORKERS : 1;
     double until_s = clock_s() + LIMIT_S;
     snprintf(key, sizeof key, "\"%s\":", name);
     unsigned before = sum_counters(server, key, 0, &sum), lines;
@@ -206,8 +231,8 @@ uint64_t server_counter(struct server *server, const char *name)
         cr_assert_lt(clock_s(), until_s, "SIGUSR1 printed nothing");
         pause_ms(1);
         lines = sum_counters(server, key, before, &sum);
-    } while (lines < before + shards());
-    cr_assert_eq(lines, before + shards(), "SIGUSR1 printed more than once");
+    } while (lines < before + printed);
+    cr_assert_eq(lines, before + printed, "SIGUSR1 printed more than once");
     return sum;
 }
 
@@ -247,10 +272,17 @@ static unsigned entries(const char *path, bool tasks)
     return count;
 }
 
-/* The state and the parent of a process; false: it has gone. */
-static bool look_at(pid_t pid, char *state, pid_t *parent)
+struct look {
+    char state;
+    pid_t parent;
+    double cpu_s;
+};
+
+/* False: the process has gone. */
+static bool look_at(pid_t pid, struct look *look)
 {
     char path[64], text[512];
+    unsigned long user, kernel;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
     size_t got = file ? fread(text, 1, sizeof text - 1, file) : 0;
@@ -258,7 +290,11 @@ static bool look_at(pid_t pid, char *state, pid_t *parent)
         fclose(file);
     text[got] = '\0';
     const char *name_end = strrchr(text, ')'); /* a name may hold anything */
-    return name_end && sscanf(name_end + 1, " %c %d", state, parent) == 2;
+    if (!name_end || sscanf(name_end + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+                            &look->state, &look->parent, &user, &kernel) != 4)
+        return false;
+    look->cpu_s = (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
+    return true;
 }
 
 static unsigned find_children(pid_t parent, pid_t children[CHILDREN_MOST], unsigned *zombies)
@@ -268,11 +304,11 @@ static unsigned find_children(pid_t parent, pid_t children[CHILDREN_MOST], unsig
     cr_assert_not_null(directory);
     *zombies = 0;
     for (struct dirent *entry; (entry = readdir(directory));) {
-        pid_t pid = (pid_t)atoi(entry->d_name), its_parent;
-        char state;
-        if (pid <= 0 || !look_at(pid, &state, &its_parent) || its_parent != parent)
+        pid_t pid = (pid_t)atoi(entry->d_name);
+        struct look look;
+        if (pid <= 0 || !look_at(pid, &look) || look.parent != parent)
             continue;
-        if (state == 'Z')
+        if (look.state == 'Z')
             (*zombies)++;
         else if (count < CHILDREN_MOST)
             children[count++] = pid;
@@ -285,6 +321,42 @@ unsigned children_of(pid_t parent, pid_t children[CHILDREN_MOST])
 {
     unsigned zombies;
     return find_children(parent, children, &zombies);
+}
+
+static void signal_all(const struct server *server, int number)
+{
+    pid_t children[CHILDREN_MOST];
+    unsigned count = children_of(server->process.pid, children);
+    cr_assert_eq(kill(server->process.pid, number), 0);
+    for (unsigned i = 0; i < count; i++)
+        cr_assert(kill(children[i], number) == 0 || errno == ESRCH);
+}
+
+void server_freeze(const struct server *server)
+{
+    struct look look;
+    double until_s = clock_s() + LIMIT_S;
+    signal_all(server, SIGSTOP);
+    while (look_at(server->process.pid, &look) && look.state != 'T') {
+        cr_assert_lt(clock_s(), until_s, "it does not stop");
+        pause_ms(1);
+    }
+}
+
+void server_thaw(const struct server *server)
+{
+    signal_all(server, SIGCONT);
+}
+
+double cpu_of(const struct server *server)
+{
+    pid_t children[CHILDREN_MOST];
+    unsigned count = children_of(server->process.pid, children);
+    struct look look = {0};
+    double sum = look_at(server->process.pid, &look) ? look.cpu_s : 0;
+    for (unsigned i = 0; i < count; i++)
+        sum += look_at(children[i], &look) ? look.cpu_s : 0;
+    return sum;
 }
 
 static void add_footprint(struct footprint *sum, pid_t pid)
@@ -450,6 +522,17 @@ bool is_served(int fd, const char *text)
     return true;
 }
 
+void await_service(const struct server *server)
+{
+    double until_s = clock_s() + LIMIT_S;
+    for (bool served = false; !served; pause_ms(1)) {
+        cr_assert_lt(clock_s(), until_s, "turned away again and again");
+        int fd = client(server);
+        served = is_served(fd, "is anybody there");
+        close(fd);
+    }
+}
+
 void await_arrival(int fd)
 {
     double until_s = clock_s() + LIMIT_S;
@@ -465,7 +548,7 @@ size_t send_until_stuck(int fd, const uint8_t *data, size_t bytes)
 {
     size_t at = 0;
     struct pollfd room = {.fd = fd, .events = POLLOUT};
-    while (at < bytes && poll(&room, 1, 200) == 1) {
+    while (at < bytes && poll(&room, 1, 100) == 1) {
         ssize_t n = send(fd, data + at, bytes - at, MSG_NOSIGNAL | MSG_DONTWAIT);
         cr_assert(n > 0 || errno == EAGAIN, "send: %s", strerror(errno));
         at += n > 0 ? (size_t)n : 0;

@@ -30,6 +30,8 @@ bool subject_is(unsigned traits);
 /* Whether it serves the workload by its nature; a test of one that it does not serve skips. */
 bool subject_serves(const char *workload);
 void need_workload(const char *workload);
+/* Skips where nothing is done by processes of their own. */
+void need_worker_processes(void);
 
 /* How many connections it serves at the same time where `wish` of them are wanted, and
  * server_start() is told so: `wish`, or 1. */
@@ -56,13 +58,19 @@ int server_run(struct process *process, const char *engine, const char *const *o
 
 /* SIGTERM; it ends with 0, leaves no process, and no sanitizer had anything to say. */
 void server_stop(struct server *server);
-/* It ends by itself from now on, with that exit status (128 + a signal's number). */
+/* It ends by itself from now on, with that exit status (128 + a signal's number). So do its
+ * workers, and where it ended well it has waited for them. */
 void server_ends(struct server *server, int status);
 
 /* One of the counters that SIGUSR1 prints. */
 uint64_t server_counter(struct server *server, const char *name);
 /* Until the counter is at least `least`. */
 void await_counter(struct server *server, const char *name, uint64_t least);
+
+/* Stops and continues the server and its workers, so that what is sent in between is all there when
+ * they go on. */
+void server_freeze(const struct server *server);
+void server_thaw(const struct server *server);
 
 /* What the server and its workers hold. */
 struct footprint {
@@ -74,6 +82,9 @@ struct footprint {
 struct footprint footprint_of(const struct server *server);
 /* Until no part of it is larger than `most`. */
 void await_footprint(const struct server *server, struct footprint most);
+
+/* Seconds of CPU that it and its live workers have taken. */
+double cpu_of(const struct server *server);
 
 enum { CHILDREN_MOST = 256 };
 /* The live children of a process: how many, and which. */
@@ -104,6 +115,8 @@ void expect_eof(int fd);
 void expect_end(int fd);
 /* Whether an echo of `text` comes back; false: the connection has ended. */
 bool is_served(int fd, const char *text);
+/* Connects and asks, again where it is turned away, until one is served. */
+void await_service(const struct server *server);
 /* All that was sent has reached the server's kernel. */
 void await_arrival(int fd);
 /* Sends and never reads, until no more goes out. Returns the bytes that did. */
