@@ -53,13 +53,17 @@ struct slice {
     double requests;
     double cpu_s; /* the server's; NAN: unknown */
     bool driver_bound;
-    bool cut; /* a burst that was ended at its bound: it has no time that it took */
+    bool cut;                /* a burst that was ended at its bound: it has no time that it took */
+    struct driver_ramp ramp; /* ramp */
 };
 
 enum slice_figure {
     SLICE_RPS,
     SLICE_CPU,     /* microseconds per request */
     SLICE_ELAPSED, /* milliseconds */
+    SLICE_RAMP,    /* milliseconds for each 1000 connections: the median thousand */
+    SLICE_RAMP_FIRST,
+    SLICE_RAMP_LAST,
 };
 
 /* The figure of one slice; NAN where it is unknown. */

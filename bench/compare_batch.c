@@ -24,7 +24,7 @@ int weir__compare_fits(const struct compare_options *options, uint64_t servers, 
         .driver_conns = held ? most * servers : most,
         .server_conns = most,
         .conns_per_addr = most,
-        .connect_burst = held ? 0 : most,
+        .connect_burst = weir__shape_connects_at_once(options->shape.kind) ? most : 0,
         .loopback = true,
     };
 

@@ -28,6 +28,12 @@ static double latency_us(const struct contender *contender, double percent)
     return (double)weir__histogram_percentile(&contender->latency, percent) / 1000;
 }
 
+/* A ramp that did not come as far as it was to. */
+static bool fell_short(const struct contender *contender)
+{
+    return contender->shape.kind == SHAPE_RAMP && contender->reached < contender->conns;
+}
+
 static void fill_ratios(const struct group *group, const struct contender *contender,
                         struct report_cell *cell)
 {
@@ -35,8 +41,8 @@ static void fill_ratios(const struct group *group, const struct contender *conte
 
     cell->is_reference = reference == contender;
     if (reference == NULL || reference == contender || reference->slice_count == 0 ||
-        contender->failed)
-        return; /* what died or lied is not faster than anything */
+        contender->failed || fell_short(contender) || fell_short(reference))
+        return; /* what died, or lied, or did less, is not faster than anything */
     uint64_t seed = group->options->seed;
     struct report_noise noise = weir__group_noise(group);
 
@@ -110,6 +116,12 @@ void weir__group_fill_cell(const struct group *group, const struct contender *co
                      contender->conns_served && bytes_match(group, contender);
     if (group->options->shape.kind == SHAPE_BURST)
         cell->elapsed_ms = weir__slices_interval(slices, count, SLICE_ELAPSED, seed);
+    cell->plan.planned = contender->planned;
+    cell->plan.late = contender->late;
+    cell->ramp.ms = weir__slices_interval(slices, count, SLICE_RAMP, seed);
+    cell->ramp.first_ms = weir__slices_interval(slices, count, SLICE_RAMP_FIRST, seed).median;
+    cell->ramp.last_ms = weir__slices_interval(slices, count, SLICE_RAMP_LAST, seed).median;
+    cell->ramp.reached = contender->reached;
     if (cell->measured)
         fill_ratios(group, contender, cell);
 }

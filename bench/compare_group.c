@@ -86,6 +86,7 @@ static int open_target(struct group *group, struct contender *contender)
     };
 
     contender->per_conn = weir__memory_unknown();
+    contender->reached = contender->conns;
     target.pid_count = weir__server_pids(&contender->server, target.server_pids);
     contender->pid_count = target.pid_count;
     bool weighs = options->shape.kind == SHAPE_IDLE && !options->growth;
@@ -175,16 +176,21 @@ static int record(struct group *group, struct contender *contender, const struct
         .requests = (double)got->requests,
         .cpu_s = got->server_cpu_ns < 0 ? NAN : (double)got->server_cpu_ns / (double)NS_PER_S,
         .driver_bound = got->driver_bound,
-        .cut = got->cut,
+        .cut = got->cut && contender->shape.kind == SHAPE_BURST,
+        .ramp = got->ramp,
     };
 
     contender->requests += got->requests;
     contender->bytes += got->bytes;
     contender->seconds += elapsed_s;
     contender->driver_bound_count += got->driver_bound;
-    contender->cut |= got->cut;
-    contender->over_budget |= got->cut;
+    contender->cut |= slice.cut;
+    contender->over_budget |= slice.cut;
     contender->conns_served &= got->cut || got->conns_alive == contender->conns;
+    contender->planned += got->planned;
+    contender->late += got->late;
+    contender->reached =
+        got->conns_alive < contender->reached ? got->conns_alive : contender->reached;
     weir__histogram_merge(&contender->latency, &got->latency);
     return append_slice(contender, &slice);
 }
@@ -268,10 +274,16 @@ static int measure(struct group *group, struct contender *contender, bool warm_u
                                              : weir__driver_error(group->driver));
         return 0;
     }
+    if (got.weighed)
+        contender->per_conn = got.per_conn;
+    /* A ramp that was cut off has shown how far it comes, and would stand still as long again. */
+    bool enough = got.cut && contender->shape.kind == SHAPE_RAMP;
     if (!warm_up || got.errors > 0 || got.cut)
         result = record(group, contender, &got, ended_s);
     if (got.errors > 0)
         judge_errors(group, contender, &got);
+    else if (enough)
+        close_target(group, contender);
     else
         let_it_rest(contender);
     if (spins(contender))

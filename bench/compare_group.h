@@ -49,7 +49,9 @@ struct contender {
     bool conns_served; /* every slice left every connection alive */
     double rss_idle;
     double rss_peak;
-    struct memory_per_conn per_conn; /* idle; unknown in other shapes */
+    struct memory_per_conn per_conn; /* idle, ramp; unknown in other shapes */
+    uint64_t planned, late;          /* open */
+    unsigned reached;                /* ramp: connections, by the worst */
     struct histogram latency;
 };
 

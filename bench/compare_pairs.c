@@ -8,6 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static double known(double value)
+{
+    return value > 0 ? value : NAN;
+}
+
 double weir__slice_figure(const struct slice *slice, enum slice_figure figure)
 {
     if (!(slice->requests > 0) || !(slice->elapsed_s > 0))
@@ -19,6 +24,12 @@ double weir__slice_figure(const struct slice *slice, enum slice_figure figure)
         return slice->cpu_s > 0 ? slice->cpu_s * 1e6 / slice->requests : NAN;
     case SLICE_ELAPSED:
         return slice->cut ? NAN : slice->elapsed_s * 1e3;
+    case SLICE_RAMP:
+        return known(slice->ramp.median_ms);
+    case SLICE_RAMP_FIRST:
+        return known(slice->ramp.first_ms);
+    case SLICE_RAMP_LAST:
+        return known(slice->ramp.last_ms);
     }
     return NAN;
 }

@@ -14,6 +14,7 @@
 #define SLICE_LIMIT_S    1.0
 #define SLICE_PER_CONN_S 40e-6  /* a slow request, some times over */
 #define CHURN_PER_CONN_S 400e-6 /* the same of a whole connection */
+#define OPEN_REQUESTS    10.0   /* of a slice, at least */
 #define START_S          0.2    /* servers up and down again */
 #define CONNECT_S        60e-6  /* one connection, both ends */
 #define SLICE_DEFAULT_S  0.1    /* with --rounds alone */
@@ -65,12 +66,14 @@ double weir__plan_overhead_s(unsigned conns, unsigned contenders, double slice_s
     return START_S + contenders * (conns * CONNECT_S + slice_s);
 }
 
-static double choose_slice(double group_s, unsigned conns, size_t slices, enum shape_kind kind)
+static double choose_slice(double group_s, unsigned conns, size_t slices, const struct shape *shape)
 {
-    double per_conn_s = kind == SHAPE_CHURN ? CHURN_PER_CONN_S : SLICE_PER_CONN_S;
+    double per_conn_s = shape->kind == SHAPE_CHURN ? CHURN_PER_CONN_S : SLICE_PER_CONN_S;
     double wanted = group_s / ((double)slices * (ROUNDS_WANTED + 1.0));
     double least = fmin(fmax(SLICE_MIN_S, conns * per_conn_s), SLICE_LIMIT_S);
 
+    if (shape->kind == SHAPE_OPEN) /* some requests in each */
+        least = fmin(fmax(least, OPEN_REQUESTS / shape->rate), SLICE_LIMIT_S);
     return fmin(fmax(wanted, least), fmax(SLICE_MAX_S, least));
 }
 
@@ -147,7 +150,7 @@ struct plan weir__plan_group(const struct compare_options *options, unsigned con
     size_t slices = weir__plan_slices(contenders, options->reference_every);
 
     if (plan.slice_s <= 0)
-        plan.slice_s = choose_slice(left_s, conns, slices, options->shape.kind);
+        plan.slice_s = choose_slice(left_s, conns, slices, &options->shape);
     double rounds = left_s / ((double)slices * plan.slice_s) - 1; /* one is the warm-up */
     plan.rounds = rounds > STATS_SAMPLES_MIN ? (unsigned)rounds : STATS_SAMPLES_MIN;
     plan.cell_s = cell_budget(options, &plan, conns, contenders);

@@ -28,6 +28,7 @@
 /* What driver.h calls the defaults, and what bounds the calls on a target. */
 struct target_bounds {
     uint64_t connect_ns, answer_ns;
+    uint64_t slice_ns; /* beyond the duration */
     uint32_t requests;
 };
 
@@ -269,10 +270,13 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
         return rc;
     *target_id = driver->reply.target_id;
     assert(*target_id < WEIR__DRIVER_TARGETS_MAX);
+    uint64_t answer_ns =
+        target->answer_timeout_ns > 0 ? target->answer_timeout_ns : WEIR__DRIVER_ANSWER_TIMEOUT_NS;
+    uint64_t settle_ns = target->shape.settle_s * 1000000000ull;
     driver->bounds[*target_id] = (struct target_bounds){
         .connect_ns = connect_ns,
-        .answer_ns = target->answer_timeout_ns > 0 ? target->answer_timeout_ns
-                                                   : WEIR__DRIVER_ANSWER_TIMEOUT_NS,
+        .answer_ns = answer_ns,
+        .slice_ns = target->shape.kind == SHAPE_RAMP ? connect_ns + settle_ns : 3 * answer_ns,
         .requests = target->shape.requests > 0 ? target->shape.requests : SHAPE_REQUESTS_DEFAULT,
     };
     return 0;
@@ -294,7 +298,7 @@ int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t durat
 {
     driver->request.target_id = target_id;
     driver->request.duration_ns = duration_ns;
-    int rc = ask(driver, DRIVE_SLICE, duration_ns + 2 * bounds_of(driver, target_id)->answer_ns);
+    int rc = ask(driver, DRIVE_SLICE, duration_ns + bounds_of(driver, target_id)->slice_ns);
     if (rc == 0)
         *out = driver->reply.slice;
     return rc;

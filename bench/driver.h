@@ -31,6 +31,9 @@
  * response, one clock reading for both ends of neighbouring requests: the comparison of the
  * previous response (some tens of ns for 100 bytes) counts as part of the next request, and
  * waiting for the driver itself counts too.
+ *
+ * In the open shape latency is from the time at which the request was planned, whenever it left:
+ * driver_open.c has the plan.
  */
 #ifndef WEIR_BENCH_DRIVER_H
 #define WEIR_BENCH_DRIVER_H
@@ -43,6 +46,7 @@
 #include <sys/types.h>
 
 #include "bench/histogram.h"
+#include "bench/memory.h"
 #include "bench/shape.h"
 
 #define WEIR__DRIVER_PIDS_MAX    16384 /* server processes summed for one target */
@@ -96,7 +100,13 @@ struct driver_target {
     pid_t server_pids[WEIR__DRIVER_PIDS_MAX];
 };
 
-/* One slice, or one burst. About 19 KiB. */
+/* Milliseconds per 1000 connections of a ramp: the median thousand, the first, the last; of fewer
+ * than 1000, what they took, times 1000 over their number. 0: none was opened. */
+struct driver_ramp {
+    double median_ms, first_ms, last_ms;
+};
+
+/* One slice, or one burst. About 20 KiB. */
 struct driver_slice {
     uint64_t requests; /* responses that came back complete and right */
     uint64_t bytes;    /* response bytes read, on the wire; sink: message bytes acknowledged */
@@ -105,15 +115,29 @@ struct driver_slice {
     uint64_t
         connect_retries;  /* burst, churn: SYNs sent again (a second each: the backlog was full) */
     uint32_t conns_alive; /* connections still usable afterwards; burst and churn: clients that
-                             finished */
+                             finished; ramp: those open when the hold was over */
 
     /* From the first send (burst: connect) to the last response (burst: the server's last close, or
-     * the cut). All that is in flight when the asked duration ends is waited for and counted. */
+     * the cut; open: the end of the plan at least). All that is in flight when the asked duration
+     * ends is waited for and counted. */
     uint64_t elapsed_ns;
 
-    /* A burst that was ended at its bound: what the other fields tell was done by then. The
-     * clients that had not finished were reset; they are neither `errors` nor in `conns_alive`. */
+    /* A burst that was ended at its bound, or a ramp that was not answered any more: what the other
+     * fields tell was done by then. The clients that had not finished were reset; they are neither
+     * `errors` nor in `conns_alive`. */
     bool cut;
+
+    /* open: the requests that were due, of which `requests` were made; and those that left more
+     * than a millisecond behind the plan though their connection was free: the driver's lateness,
+     * and not the server's. 0 in other shapes. Where achieved requests a second (requests over
+     * elapsed_ns) are below the plan's, and few are late, the server did not keep up. */
+    uint64_t planned, late;
+
+    /* ramp: how long each thousand took; and in the first slice of a target (`weighed`), what a
+     * connection costs in memory. `requests` is how many connections were reached. */
+    struct driver_ramp ramp;
+    struct memory_per_conn per_conn;
+    bool weighed;
 
     /* CPU of all threads of all server_pids from before the first send until the server is idle
      * again after the last response, so that server_cpu_ns / requests is exact; of a server that is
@@ -124,9 +148,9 @@ struct driver_slice {
     double driver_busy;     /* CPU / elapsed of the busiest driving thread, 0 .. 1 */
 
     /* The driver was the bottleneck: its busiest thread was never idle (driver_busy >= 0.95) while
-     * the server had time to spare (its CPU below 0.95 of elapsed_ns x server_cpus, or unknown).
-     * Requests a second then measure the driver; server CPU per request still measures the
-     * server. */
+     * the server had time to spare (its CPU below 0.95 of elapsed_ns x server_cpus, or unknown); or
+     * it did not keep its plan (open: more than one request in a hundred late). Requests a second
+     * then measure the driver; server CPU per request still measures the server. */
     bool driver_bound;
 
     bool verified; /* requests > 0, and neither errors nor wrong bytes */
@@ -168,10 +192,12 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
 /*
  * The target's shape for `duration_ns`, then drains: closed, one request in flight on each
  * connection; pipeline, as many as its depth; churn, a connection for each request; stream, bytes
- * one way; idle, as closed on a share of the connections. Fills `*out` whole. Returns 0 even if
- * connections failed or bytes were wrong (out->errors says so: a result, not a failure of the
- * call); -ENOTCONN if no connection is left; -ENOENT for a target that is not open; -EPIPE when the
- * driver died. Takes at most duration_ns + answer_timeout_ns and a little.
+ * one way; idle, as closed on a share of the connections; open, requests on a plan; ramp,
+ * connections are opened, held for duration_ns, and reset. Fills `*out`
+ * whole. Returns 0 even if connections failed or bytes were wrong (out->errors says so: a result,
+ * not a failure of the call); -ENOTCONN if no connection is left; -ENOENT for a target that is not
+ * open; -EPIPE when the driver died. Takes at most duration_ns + answer_timeout_ns and a little;
+ * open, where a request may leave as late as that, twice the timeout.
  */
 int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
                        struct driver_slice *out);

@@ -26,27 +26,8 @@ static void client_send(struct drive_worker *worker, struct drive_conn *conn)
 
 static void client_connect(struct drive_worker *worker, struct drive_conn *conn)
 {
-    const struct driver_target *spec = &worker->target->spec;
-    char error[WEIR__DRIVER_TEXT_BYTES];
-    conn->since_ns = weir__drive_now_ns();
-    conn->sent = conn->received = 0;
-    conn->phase = CONN_CONNECTING;
-    conn->fd = weir__drive_socket(worker->target,
-                                  weir__drive_churn_source(worker->target, worker->made++), error);
-    if (conn->fd < 0) {
-        weir__drive_fail(worker, conn, ": %s", error);
-        return;
-    }
-    int rc = 0;
-    if (connect(conn->fd, (const struct sockaddr *)&spec->addr, spec->addr_len) < 0 &&
-        errno != EINPROGRESS)
-        rc = -errno;
-    else
-        rc = weir__drive_watch(worker, conn);
-    if (rc < 0)
-        weir__drive_fail(worker, conn, ": connect: %s%s", strerror(-rc),
-                         weir__drive_connect_cure(rc));
-    else
+    uint32_t source = weir__drive_churn_source(worker->target, worker->made++);
+    if (weir__drive_connect(worker, conn, source))
         client_send(worker, conn);
 }
 

@@ -1,6 +1,6 @@
 /*
  * The driver's sockets: their options, the loopback address they come from, and opening many in
- * bounded time. Used by driver_target.c before a slice, and never during one.
+ * bounded time. Used by driver_target.c before a slice, and by the shapes that connect during one.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -125,6 +125,30 @@ const char *weir__drive_connect_cure(int rc)
     if (rc == -ETIMEDOUT)
         return ": the server does not accept, or its backlog is too short";
     return "";
+}
+
+bool weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, uint32_t source)
+{
+    const struct driver_target *spec = &worker->target->spec;
+    char error[WEIR__DRIVER_TEXT_BYTES];
+    conn->since_ns = weir__drive_now_ns();
+    conn->sent = conn->received = 0;
+    conn->phase = CONN_CONNECTING;
+    conn->fd = weir__drive_socket(worker->target, source, error);
+    if (conn->fd < 0) {
+        weir__drive_fail(worker, conn, ": %s", error);
+        return false;
+    }
+    int rc = 0;
+    if (connect(conn->fd, (const struct sockaddr *)&spec->addr, spec->addr_len) < 0 &&
+        errno != EINPROGRESS)
+        rc = -errno;
+    else
+        rc = weir__drive_watch(worker, conn);
+    if (rc < 0)
+        weir__drive_fail(worker, conn, ": connect: %s%s", strerror(-rc),
+                         weir__drive_connect_cure(rc));
+    return rc == 0;
 }
 
 static int connect_failed(const struct drive_conn *conn, int rc, char *error)

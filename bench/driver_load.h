@@ -46,8 +46,25 @@ struct drive_worker;
 
 /* How a shape takes its connections through a slice: driver_worker.c calls these. */
 struct drive_machine {
-    void (*start)(struct drive_worker *worker, struct drive_conn *conn);
+    void (*start)(struct drive_worker *worker, struct drive_conn *conn); /* NULL: see begin */
     void (*event)(struct drive_worker *worker, struct drive_conn *conn, uint32_t events);
+    /* Where connections do not all start at once: what comes before the first turn; and what is to
+     * be done in each, which returns when there will be more to do, UINT64_MAX: after an event. */
+    void (*begin)(struct drive_worker *worker);
+    uint64_t (*tick)(struct drive_worker *worker, uint64_t now_ns);
+};
+
+/* open: when a worker's requests are due. Request `turn` of all its slices is of connection
+ * turn % count. */
+struct drive_plan {
+    double interval_ns;           /* from one to the next */
+    uint64_t offset_ns;           /* of the first; the workers are staggered, too */
+    uint64_t passed_ns;           /* of the plan, by all slices so far */
+    uint64_t duration_ns;         /* of this slice */
+    uint64_t began_ns;            /* when turn 0 would have been due */
+    uint64_t next, end;           /* the next turn to become due; the first of the next slice */
+    uint64_t next_ns;             /* when `next` is due */
+    uint64_t over_ns, give_up_ns; /* the slice's end; what is overdue then is not sent any more */
 };
 
 struct drive_worker {
@@ -56,8 +73,10 @@ struct drive_worker {
     const struct drive_machine *machine;
     struct drive_conn *conns;
     uint32_t count;
-    uint64_t *begun_ns; /* pipeline: when request `seq` was sent, at [conn][seq % depth] */
-    uint64_t made;      /* churn: connections so far, to pick source addresses */
+    uint64_t *begun_ns; /* pipeline: when request `seq` was sent, at [conn][seq % depth]; ramp: when
+                           the connection was there, 0: it is not */
+    uint64_t made;      /* churn: connections so far, to pick source addresses; ramp: those begun */
+    struct drive_plan plan; /* open */
     int epoll_fd;
     uint8_t *buffer; /* received bytes; shared by all connections, as they are verified at once */
     cpu_set_t cpus;  /* of its thread, if pinned */
@@ -67,9 +86,11 @@ struct drive_worker {
     uint64_t deadline_ns; /* no request starts later; ignored in a burst */
     uint32_t requests;    /* burst: of each connection; 0: until the deadline */
     uint64_t bound_ns;    /* how long it may take: what is not over by then is reset; 0: any */
-    uint32_t active;      /* connections with something in flight */
-    uint64_t check_ns;    /* when to look for connections that waited too long */
+    bool more; /* begin, tick: there is more to come than is in flight; counts as one of `active` */
+    uint32_t active;   /* connections with something in flight */
+    uint64_t check_ns; /* when to look for connections that waited too long */
     uint64_t first_ns, last_ns, end_ns, cpu_ns;
+    bool stalled;                 /* ramp: nothing is answered any more */
     _Atomic uint64_t progress_ns; /* last_ns as of the latest turn, for the others of the team */
     struct driver_slice out;      /* its counts, first error and latencies */
 };
@@ -83,6 +104,7 @@ struct drive_target {
     uint32_t ask_header_bytes, ask_bytes;     /* the same of a request */
     unsigned threads;
     uint32_t bursts;                     /* so far, to pick source addresses */
+    uint32_t ramps;                      /* so far */
     struct drive_worker *closed, *burst; /* `threads` each; burst NULL until needed */
 };
 
@@ -109,6 +131,10 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
 int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus, uint64_t bound_ns,
                              struct driver_slice *out, char *error);
 
+/* Runs the workers, all at once, and sums up what they did. */
+int weir__drive_measure(struct drive_target *target, struct drive_worker *workers,
+                        struct driver_slice *out, char *error);
+
 /* Fills in what follows from the counts and from the server's CPU time before and after (-1:
  * unknown): server_cpu_ns, driver_bound, verified. */
 void weir__drive_judge(struct driver_slice *out, unsigned server_cpus, int64_t cpu_before_ns,
@@ -133,6 +159,9 @@ int weir__drive_socket(const struct drive_target *target, uint32_t source, char 
 /* Connects all of a worker's connections, 64 at a time, until `deadline_ns`. 0, or -errno of the
  * first that failed with a message; the others are left as they are. */
 int weir__drive_connect_all(struct drive_worker *worker, uint64_t deadline_ns, char *error);
+
+/* Begins connecting `conn` from that source. False: it is given up. */
+bool weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, uint32_t source);
 
 /* Closes with a reset, where it is open: neither end keeps a TIME_WAIT socket, and a server that
  * was busy with it is free at once. */
@@ -174,12 +203,32 @@ void weir__drive_count_retries(struct drive_worker *worker, const struct drive_c
 bool weir__drive_verify(struct drive_worker *worker, struct drive_conn *conn, const uint8_t *got,
                         uint32_t len);
 
+/* For begin and tick: whether the slice goes on though nothing may be in flight. */
+static inline void weir__drive_more(struct drive_worker *worker, bool more)
+{
+    worker->active += (uint32_t)more - (uint32_t)worker->more;
+    worker->more = more;
+}
+
 /* --- the machines --------------------------------------------------------------------------- */
 
 extern const struct drive_machine weir__drive_closed; /* idle and burst, too */
 extern const struct drive_machine weir__drive_pipeline;
 extern const struct drive_machine weir__drive_churn;
 extern const struct drive_machine weir__drive_sink; /* stream towards the server */
+extern const struct drive_machine weir__drive_open;
+extern const struct drive_machine weir__drive_ramp_machine;
+
+/* driver_open.c: has the next slice of worker `index` follow the plan for so long. */
+void weir__drive_plan_prepare(struct drive_worker *worker, unsigned index, uint64_t duration_ns);
+
+/* driver_ramp.c: one ramp, held for so long. */
+int weir__drive_ramp(struct drive_target *target, uint64_t hold_ns, struct driver_slice *out,
+                     char *error);
+
+/* From when each of `count` connections was there (which are put in order). 0 or -ENOMEM. */
+int weir__drive_ramp_steps(uint64_t *done_ns, uint32_t count, uint64_t first_ns,
+                           struct driver_ramp *ramp);
 
 /* --- driver_cpu.c --------------------------------------------------------------------------- */
 

@@ -21,6 +21,9 @@
 /* A thread or a server that was busy for this share of the time was never idle to speak of. */
 #define BUSY_SHARE 0.95
 
+/* A driver that sends more of its requests late does not keep its plan. */
+#define LATE_SHARE 0.01
+
 static int fail(char *error, int rc, const char *what)
 {
     snprintf(error, WEIR__DRIVER_TEXT_BYTES, "%s: %s", what, strerror(-rc));
@@ -49,6 +52,10 @@ static const struct drive_machine *machine_of(enum shape_kind kind, enum driver_
         return &weir__drive_pipeline;
     case SHAPE_CHURN:
         return &weir__drive_churn;
+    case SHAPE_OPEN:
+        return &weir__drive_open;
+    case SHAPE_RAMP:
+        return &weir__drive_ramp_machine;
     case SHAPE_STREAM:
         return workload == DRIVER_SINK ? &weir__drive_sink : &weir__drive_pipeline;
     default:
@@ -59,7 +66,8 @@ static const struct drive_machine *machine_of(enum shape_kind kind, enum driver_
 static int worker_init(struct drive_worker *worker, struct drive_target *target, uint32_t first,
                        uint32_t count)
 {
-    uint32_t depth = target->spec.shape.depth;
+    bool ramp = target->spec.shape.kind == SHAPE_RAMP;
+    uint32_t depth = ramp ? 1 : target->spec.shape.depth;
     worker->target = target;
     worker->machine = machine_of(target->spec.shape.kind, target->spec.workload);
     worker->count = count;
@@ -169,6 +177,8 @@ static void target_prepare(struct drive_target *target, const struct driver_targ
         target->spec.shape.depth = SHAPE_DEPTH_DEFAULT;
     if (spec->workload == DRIVER_SOURCE)
         target->spec.shape.depth = SOURCE_AHEAD;
+    if (spec->shape.kind == SHAPE_OPEN && spec->shape.rate == 0)
+        target->spec.shape.rate = SHAPE_RATE_DEFAULT;
     uint32_t size = spec->size_bytes;
     target->header[0] = (uint8_t)(size >> 24);
     target->header[1] = (uint8_t)(size >> 16);
@@ -284,6 +294,8 @@ static void merge(struct driver_slice *out, const struct drive_worker *worker)
     out->connect_retries += own->connect_retries;
     out->conns_alive += own->conns_alive;
     out->cut |= own->cut;
+    out->planned += own->planned;
+    out->late += own->late;
     out->driver_cpu_ns += worker->cpu_ns;
     if (out->first_error[0] == '\0')
         memcpy(out->first_error, own->first_error, sizeof(out->first_error));
@@ -301,12 +313,13 @@ void weir__drive_judge(struct driver_slice *out, unsigned server_cpus, int64_t c
     double capacity_ns = (double)out->elapsed_ns * server_cpus;
     out->server_cpu_ns = known ? cpu_after_ns - cpu_before_ns : -1;
     bool server_busy = known && (double)out->server_cpu_ns >= BUSY_SHARE * capacity_ns;
-    out->driver_bound = out->driver_busy >= BUSY_SHARE && !server_busy;
+    bool plan_kept = (double)out->late <= LATE_SHARE * (double)out->planned;
+    out->driver_bound = (out->driver_busy >= BUSY_SHARE && !server_busy) || !plan_kept;
     out->verified = out->requests > 0 && out->errors == 0 && out->wrong == 0;
 }
 
-static int measure(struct drive_target *target, struct drive_worker *workers,
-                   struct driver_slice *out, char *error)
+int weir__drive_measure(struct drive_target *target, struct drive_worker *workers,
+                        struct driver_slice *out, char *error)
 {
     const struct driver_target *spec = &target->spec;
     struct server_cpu before, after;
@@ -351,6 +364,8 @@ static void churn_prepare(struct drive_target *target)
 int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
                              struct driver_slice *out, char *error)
 {
+    if (target->spec.shape.kind == SHAPE_RAMP)
+        return weir__drive_ramp(target, duration_ns, out, error);
     bool churn = target->spec.shape.kind == SHAPE_CHURN;
     if (churn)
         churn_prepare(target);
@@ -360,10 +375,14 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
     for (unsigned i = 0; i < target->threads; i++) {
         target->closed[i].deadline_ns = deadline_ns;
         target->closed[i].requests = 0;
+        if (target->spec.shape.kind == SHAPE_OPEN)
+            weir__drive_plan_prepare(&target->closed[i], i, duration_ns);
     }
-    int rc = measure(target, target->closed, out, error);
+    int rc = weir__drive_measure(target, target->closed, out, error);
     if (rc == 0 && !churn)
         out->conns_alive = count_idle(target);
+    if (target->spec.shape.kind == SHAPE_OPEN && out->elapsed_ns < duration_ns)
+        out->elapsed_ns = duration_ns; /* the plan's pace, not that of its last request */
     return rc;
 }
 
@@ -415,7 +434,7 @@ int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
     }
     int rc = burst_prepare(target, bound_ns, error);
     if (rc == 0)
-        rc = measure(target, target->burst, out, error);
+        rc = weir__drive_measure(target, target->burst, out, error);
     burst_clear(target);
     return rc;
 }

@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <linux/time_types.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bench/driver_load.h"
@@ -25,6 +27,9 @@
 #define START_BATCH 64u
 /* A SYN is sent again after a second: a connect that took longer is worth asking TCP_INFO about. */
 #define CONNECT_SLOW_NS 900000000u
+
+/* epoll_pwait2() has not been refused here. */
+static _Atomic bool can_wait_ns = true;
 
 /* --- what the machines share ---------------------------------------------------------------- */
 
@@ -198,6 +203,10 @@ static void give_up_silent(struct drive_worker *worker, uint64_t now_ns)
             now_ns < since_ns + limit_ns)
             continue;
         double seconds = (double)limit_ns / 1e9;
+        if (spec->shape.kind == SHAPE_RAMP) {
+            worker->stalled = true;
+            return;
+        }
         if (conn->phase == CONN_CONNECTING)
             weir__drive_fail(worker, conn, ": not connected within %g s", seconds);
         else if (conn->phase == CONN_CLOSING)
@@ -219,29 +228,62 @@ static uint64_t check_interval_ns(const struct driver_target *spec)
 /* Until the slice is cut off; 0: it is over time. */
 static uint64_t left_ns(const struct drive_worker *worker)
 {
+    if (worker->stalled)
+        return 0;
     if (worker->bound_ns == 0)
         return UINT64_MAX;
     uint64_t ran_ns = weir__drive_now_ns() - worker->first_ns;
     return ran_ns < worker->bound_ns ? worker->bound_ns - ran_ns : 0;
 }
 
-/* Resets whatever is not over. */
+/* Resets whatever is not over. What a ramp reached stays, and its time ends there. */
 static void cut_off(struct drive_worker *worker)
 {
-    for (uint32_t i = 0; i < worker->count; i++)
-        weir__drive_reset(&worker->conns[i]);
+    for (uint32_t i = 0; i < worker->count; i++) {
+        if (worker->conns[i].phase != CONN_IDLE)
+            weir__drive_reset(&worker->conns[i]);
+    }
     worker->active = 0;
+    worker->more = false;
     worker->out.cut = true;
-    worker->last_ns = weir__drive_now_ns();
+    if (worker->target->spec.shape.kind != SHAPE_RAMP)
+        worker->last_ns = weir__drive_now_ns();
+}
+
+/* Waits to the microsecond where the shape has a plan in time, else to the millisecond. */
+static int wait_events(const struct drive_worker *worker, struct epoll_event events[EVENTS_MAX],
+                       uint64_t wait_ns)
+{
+    if (worker->machine->tick && can_wait_ns) {
+        const struct __kernel_timespec timeout = {(long long)(wait_ns / 1000000000u),
+                                                  (long long)(wait_ns % 1000000000u)};
+        long n = syscall(SYS_epoll_pwait2, worker->epoll_fd, events, EVENTS_MAX, &timeout, NULL, 0);
+        if (n >= 0 || errno == EINTR)
+            return (int)n;
+        can_wait_ns = false; /* an older kernel, or a filter of system calls */
+    }
+    int timeout_ms = wait_ns > 0 ? (int)(wait_ns / 1000000) + 1 : 0;
+    return epoll_wait(worker->epoll_fd, events, EVENTS_MAX, timeout_ms);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 static void turn(struct drive_worker *worker, bool wait)
 {
     struct epoll_event events[EVENTS_MAX];
-    uint64_t interval_ns = check_interval_ns(&worker->target->spec);
-    uint64_t wait_ns = left_ns(worker) < interval_ns ? left_ns(worker) : interval_ns;
-    int timeout_ms = wait ? (int)(wait_ns / 1000000) + 1 : 0;
-    int n = epoll_wait(worker->epoll_fd, events, EVENTS_MAX, timeout_ms);
+    const uint64_t interval_ns = check_interval_ns(&worker->target->spec);
+    uint64_t wait_ns = wait ? least(left_ns(worker), interval_ns) : 0;
+    if (worker->machine->tick) {
+        uint64_t began_ns = weir__drive_now_ns();
+        uint64_t due_ns = worker->machine->tick(worker, began_ns);
+        wait_ns = least(wait_ns, due_ns > began_ns ? due_ns - began_ns : 0);
+    }
+    if (worker->active == 0)
+        return;
+    int n = wait_events(worker, events, wait_ns);
     assert(n >= 0 || errno == EINTR);
     for (int i = 0; i < n; i++)
         worker->machine->event(worker, events[i].data.ptr, events[i].events);
@@ -265,10 +307,13 @@ void weir__drive_worker_run(struct drive_worker *worker)
     assert(worker->active == 0);
     uint64_t cpu_before_ns = thread_cpu_ns();
     memset(&worker->out, 0, sizeof(worker->out));
+    worker->stalled = false;
     worker->first_ns = worker->last_ns = weir__drive_now_ns();
     worker->check_ns = worker->first_ns + check_interval_ns(&worker->target->spec);
+    if (worker->machine->begin)
+        worker->machine->begin(worker);
     uint32_t started = 0;
-    for (uint32_t i = 0; i < worker->count; i++) {
+    for (uint32_t i = 0; worker->machine->start && i < worker->count; i++) {
         if (worker->conns[i].phase != CONN_IDLE ||
             !weir__shape_is_active(&worker->target->spec.shape, worker->conns[i].id))
             continue;

@@ -32,11 +32,13 @@ struct load {
 
     /* one of each for a slice with requests */
     double *rps, *cpu_us, *elapsed_ms;
+    double *ramp_ms, *ramp_first_ms, *ramp_last_ms; /* ramp: per 1000 connections */
     size_t samples, cpu_samples;
 
     /* of all slices */
-    uint64_t requests, errors, elapsed_ns, connect_retries;
-    unsigned rounds, bound_rounds;
+    uint64_t requests, errors, elapsed_ns, connect_retries, planned, late;
+    unsigned rounds, bound_rounds, cut_rounds;
+    uint32_t reached; /* ramp: connections, by the worst */
     struct histogram latency;
     double rss_idle;
     struct memory_per_conn per_conn;
@@ -69,7 +71,10 @@ static int check_limits(const struct load_options *options)
     const struct limits_need need = {
         .driver_conns = options->target.conns,
         .conns_per_addr = options->target.conns,
-        .connect_burst = !holds_conns(options) && options->loopback ? options->target.conns : 0,
+        .connect_burst =
+            weir__shape_connects_at_once(options->target.shape.kind) && options->loopback
+                ? options->target.conns
+                : 0,
         .loopback = options->loopback,
     };
     if (weir__limits_require(&need, text, sizeof(text)) < 0) {
@@ -118,7 +123,7 @@ static int open_target(struct load *load)
 {
     int rc = holds_conns(load->options) ? 0 : probe(load);
     const struct driver_target *target = &load->options->target;
-    bool weighs = rc == 0 && target->shape.kind == SHAPE_IDLE;
+    bool weighs = rc == 0 && target->shape.kind == SHAPE_IDLE; /* a ramp has the driver do it */
     struct memory_reading before, after;
     load->per_conn = weir__memory_unknown();
     if (weighs)
@@ -164,7 +169,12 @@ static int prepare_samples(struct load *load)
     load->rps = calloc(most, sizeof(double));
     load->cpu_us = calloc(most, sizeof(double));
     load->elapsed_ms = calloc(most, sizeof(double));
-    return load->rps && load->cpu_us && load->elapsed_ms ? 0 : -ENOMEM;
+    load->ramp_ms = calloc(most, sizeof(double));
+    load->ramp_first_ms = calloc(most, sizeof(double));
+    load->ramp_last_ms = calloc(most, sizeof(double));
+    bool all = load->rps && load->cpu_us && load->elapsed_ms && load->ramp_ms &&
+               load->ramp_first_ms && load->ramp_last_ms;
+    return all ? 0 : -ENOMEM;
 }
 
 static void add_slice(struct load *load)
@@ -176,12 +186,22 @@ static void add_slice(struct load *load)
     load->errors += slice->errors;
     load->elapsed_ns += slice->elapsed_ns;
     load->connect_retries += slice->connect_retries;
+    load->planned += slice->planned;
+    load->late += slice->late;
+    load->cut_rounds += slice->cut;
+    if (load->rounds == 1 || slice->conns_alive < load->reached)
+        load->reached = slice->conns_alive;
+    if (slice->weighed)
+        load->per_conn = slice->per_conn;
     weir__histogram_merge(&load->latency, &slice->latency);
     if (load->first_error[0] == '\0')
         memcpy(load->first_error, slice->first_error, sizeof(load->first_error));
     if (slice->requests == 0 || slice->elapsed_ns == 0)
         return;
     load->rps[load->samples] = (double)slice->requests * 1e9 / (double)slice->elapsed_ns;
+    load->ramp_ms[load->samples] = slice->ramp.median_ms;
+    load->ramp_first_ms[load->samples] = slice->ramp.first_ms;
+    load->ramp_last_ms[load->samples] = slice->ramp.last_ms;
     load->elapsed_ms[load->samples++] = (double)slice->elapsed_ns / 1e6;
     if (slice->server_cpu_ns > 0) /* 0 is no figure: the process named is not the one that served */
         load->cpu_us[load->cpu_samples++] =
@@ -196,6 +216,8 @@ static bool goes_on(const struct load *load, uint64_t began_ns)
     if (is_burst(options) && options->bursts > 0)
         return true;
     bool alive = load->rounds == 0 || load->slice.conns_alive > 0;
+    if (load->slice.cut && options->target.shape.kind == SHAPE_RAMP)
+        return false; /* it would come no farther, and stand still as long again */
     return alive && (double)(weir__clock_ns() - began_ns) < options->seconds * 1e9;
 }
 
@@ -251,6 +273,7 @@ static struct interval interval_of(const struct load *load, const double *values
 static void fill_cell(const struct load *load, struct report_cell *cell)
 {
     const struct load_options *options = load->options;
+    size_t ramps = options->target.shape.kind == SHAPE_RAMP ? load->samples : 0;
     *cell = (struct report_cell){
         .engine = options->engine,
         .conns = options->target.conns,
@@ -272,6 +295,10 @@ static void fill_cell(const struct load *load, struct report_cell *cell)
         .cpu_ratio = weir__interval_unknown(),
         .rps_ratio = weir__interval_unknown(),
         .verdict = VERDICT_UNKNOWN,
+        .plan = {load->planned, load->late},
+        .ramp = {interval_of(load, load->ramp_ms, ramps),
+                 interval_of(load, load->ramp_first_ms, ramps).median,
+                 interval_of(load, load->ramp_last_ms, ramps).median, load->reached},
         .failed = load->errors > 0 ? load->first_error : NULL,
     };
 }
@@ -279,8 +306,9 @@ static void fill_cell(const struct load *load, struct report_cell *cell)
 static int report(struct load *load)
 {
     const struct load_options *options = load->options;
-    char driver_cpus[CLI_TEXT_BYTES], server_cpus[CLI_TEXT_BYTES], retries[160];
-    const char *notes[1] = {retries};
+    char driver_cpus[CLI_TEXT_BYTES], server_cpus[CLI_TEXT_BYTES], retries[160], cuts[160];
+    const char *notes[2];
+    size_t note_count = 0;
     struct report_cell cell;
     struct host host;
     weir__cpus_format(&options->driver_cpus, driver_cpus, sizeof(driver_cpus));
@@ -288,6 +316,12 @@ static int report(struct load *load)
     snprintf(retries, sizeof(retries),
              "%llu connects were repeated after a second: the server's backlog was full",
              (unsigned long long)load->connect_retries);
+    snprintf(cuts, sizeof(cuts), "%u of %u bursts were cut off, and count as far as they came",
+             load->cut_rounds, load->rounds);
+    if (load->connect_retries > 0)
+        notes[note_count++] = retries;
+    if (load->cut_rounds > 0 && is_burst(options))
+        notes[note_count++] = cuts;
     weir__host_read(&host);
     fill_cell(load, &cell);
     const struct report document = {
@@ -308,7 +342,7 @@ static int report(struct load *load)
         .cells = &cell,
         .cell_count = 1,
         .notes = notes,
-        .note_count = load->connect_retries > 0,
+        .note_count = note_count,
     };
     FILE *out = weir__report_files_table(&load->files);
     weir__report_table(out, &document, weir__colour_wanted(out));
@@ -378,5 +412,8 @@ int weir_bench_load(int argc, char **argv)
     free(load.rps);
     free(load.cpu_us);
     free(load.elapsed_ms);
+    free(load.ramp_ms);
+    free(load.ramp_first_ms);
+    free(load.ramp_last_ms);
     return code;
 }

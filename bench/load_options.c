@@ -45,7 +45,8 @@ static const struct argp_option option_table[] = {
      "Payload of a request, 1 to 16m. Default: 100, in a stream 64k", 0},
     {"seconds", OPTION_SECONDS, "SECONDS", 0, "How long to go on. Default: 10", 0},
     {"slice", OPTION_SLICE, "SECONDS", 0,
-     "Length of one measurement; a burst has its own. Default: 0.25", 0},
+     "Length of one measurement; a burst has its own, and a ramp is held as long. Default: 0.25",
+     0},
     {"bursts", OPTION_BURSTS, "N", 0, "burst: how many. Default: as many as --seconds has room for",
      0},
     {"timeout", OPTION_TIMEOUT, "SECONDS", 0,
@@ -194,6 +195,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     }
 }
 
+/* Some requests in each. */
+static double default_slice(const struct shape *shape)
+{
+    bool slow = shape->kind == SHAPE_OPEN && shape->rate < 40;
+    return slow ? 10.0 / shape->rate : 0.25;
+}
+
 static const char doc[] =
     "Load a server of the protocol, ours or any other, compare every byte that comes back, and "
     "print what `compare` prints for one cell.\v"
@@ -209,10 +217,11 @@ void weir__load_options_read(struct load_options *options, int argc, char **argv
     static const struct argp argp = {option_table, parse_option, NULL, doc, children, NULL, NULL};
     memset(options, 0, sizeof(*options));
     options->seconds = 10;
-    options->slice_s = 0.25;
     options->target.conns = 100;
     options->target.seed = 1;
     weir__cli_parse(&argp, argc, argv, options);
+    if (options->slice_s <= 0)
+        options->slice_s = default_slice(&options->target.shape);
     if (!options->engine)
         options->engine = options->connect;
 }

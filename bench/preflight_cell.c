@@ -39,7 +39,7 @@ static int check_backlog(const struct check *check, const struct limits_cell *ce
                          size_t capacity)
 {
     uint64_t served = at_once(cell), most;
-    if (weir__shape_holds_conns(cell->shape) || cell->conns <= served)
+    if (!weir__shape_connects_at_once(cell->shape) || cell->conns <= served)
         return 0;
     uint64_t listeners = cell->traits & WEIR_MODEL_REUSEPORT ? served : 1;
     uint64_t need = (cell->conns - served - 1) / listeners + 1; /* of each listener */

@@ -66,6 +66,10 @@ double weir__report_figure(const struct report_cell *cell, enum report_figure fi
         return cell->rss_peak;
     case FIGURE_USER_PER_CONN:
         return cell->per_conn.user;
+    case FIGURE_MAX:
+        return cell->latency.max;
+    case FIGURE_RAMP:
+        return cell->ramp.ms.median;
     case FIGURE_COUNT:
         break;
     }
@@ -127,9 +131,13 @@ bool weir__report_ties(const struct report *report, const struct report_cell *ce
     return a.lo <= b.hi + floor && b.lo <= a.hi + floor;
 }
 
-/* A server that died or lied has figures to look at, but wins nothing. */
-static bool competes(const struct report_cell *cell, enum report_figure figure)
+/* A server that died or lied, or held fewer connections than the others, has figures to look at,
+ * but wins nothing. */
+static bool competes(const struct report *report, const struct report_cell *cell,
+                     enum report_figure figure)
 {
+    if (report->shape.kind == SHAPE_RAMP && cell->ramp.reached < cell->conns)
+        return false;
     return cell->failed == NULL && !isnan(weir__report_figure(cell, figure));
 }
 
@@ -139,13 +147,13 @@ bool weir__report_is_best(const struct report *report, const struct report_cell 
     const struct report_cell *best = NULL;
     unsigned rivals = 0;
 
-    if (!competes(cell, figure))
+    if (!competes(report, cell, figure))
         return false;
     for (size_t i = 0; i < report->cell_count; i++) {
         const struct report_cell *other = &report->cells[i];
         double value = weir__report_figure(other, figure);
 
-        if (other->conns != cell->conns || !competes(other, figure))
+        if (other->conns != cell->conns || !competes(report, other, figure))
             continue;
         rivals++;
         if (best == NULL || advantage(value, weir__report_figure(best, figure), figure) > 1)

@@ -37,13 +37,22 @@ struct report_cell {
     } latency;
     double rss_peak;                 /* bytes, the server's */
     double rss_idle;                 /* bytes, connected and not yet asked anything */
-    struct memory_per_conn per_conn; /* idle; unknown in other shapes */
-    bool driver_bound;               /* the driver, not the server, set the pace */
-    unsigned slices;                 /* measured, a burst that was cut among them */
-    bool over_budget;                /* its cell's budget ended it before the others */
-    bool cut;                        /* in the middle of a burst */
-    bool spins;                      /* stopped outside its own slices */
-    const char *seed_name;           /* in the measurement the project began with; NULL: none */
+    struct memory_per_conn per_conn; /* idle, ramp; unknown in other shapes */
+    struct {
+        uint64_t planned; /* requests that were due */
+        uint64_t late;    /* those that the driver itself sent late */
+    } plan;               /* open */
+    struct {
+        struct interval ms;       /* per 1000 connections, the median thousand of each ramp */
+        double first_ms, last_ms; /* the first thousand, and the last */
+        unsigned reached;         /* connections, by the worst ramp */
+    } ramp;                       /* ramp */
+    bool driver_bound;            /* the driver, not the server, set the pace */
+    unsigned slices;              /* measured, a burst that was cut among them */
+    bool over_budget;             /* its cell's budget ended it before the others */
+    bool cut;                     /* in the middle of a burst */
+    bool spins;                   /* stopped outside its own slices */
+    const char *seed_name;        /* in the measurement the project began with; NULL: none */
     bool is_reference;
     bool has_ratio; /* the next three are this engine over the reference */
     struct interval cpu_ratio;
@@ -105,6 +114,8 @@ enum report_figure {
     FIGURE_P999,
     FIGURE_RSS,
     FIGURE_USER_PER_CONN,
+    FIGURE_MAX,
+    FIGURE_RAMP,
     FIGURE_COUNT,
 };
 
@@ -138,6 +149,9 @@ int weir__report_write_json(FILE *out, const struct report *report);
 int weir__report_write_csv(FILE *out, const struct report *report);
 int weir__report_write_html(FILE *out, const struct report *report);
 int weir__report_write_markdown(FILE *out, const struct report *report);
+
+/* open: true where about as many requests a second were made as were planned. */
+bool weir__report_plan_kept(const struct report *report, const struct report_cell *cell);
 
 /* Parts of these, for documents of several reports. */
 json_t *weir__json_interval(struct interval value);

@@ -91,6 +91,7 @@ static bool comparable(const json_t *document, const struct report *plan, char *
         !same_text(run, "shape", weir__shape_words(plan->shape.kind)->name, error, error_bytes) ||
         !same_number(run, "burst_requests", plan->shape.requests, error, error_bytes) ||
         !same_number(run, "active_percent", plan->shape.active, error, error_bytes) ||
+        !same_number(run, "rate", plan->shape.rate, error, error_bytes) ||
         !same_number(run, "depth", plan->shape.depth, error, error_bytes) ||
         !same_number(run, "size", plan->size, error, error_bytes))
         return false;

@@ -2,7 +2,7 @@
  * The report as CSV (RFC 4180, but with "\n" as line end): one header line, one line per cell,
  * units in the header, unknown as an empty field. For spreadsheets and R.
  */
-#include "bench/report.h"
+#include "bench/report_grid.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -79,6 +79,7 @@ static void put_figures(FILE *out, const struct report *report, const struct rep
     put_number(out, cell->per_conn.files);
     fprintf(out, ",%u,%s,%s", cell->slices, cell->over_budget ? "true" : "false",
             cell->cut ? "true" : "false");
+    weir__report_shape_csv(out, report, cell);
 }
 
 static const char *const figure_columns =
@@ -91,7 +92,7 @@ static const char *const figure_columns =
     "vs_reference_cpu_median,vs_reference_cpu_lo,vs_reference_cpu_hi,verdict,"
     "mib_per_s_median,server_cpu_us_per_mib_median,"
     "user_per_conn_bytes,kernel_per_conn_uncertainty_bytes,sockets_per_conn_bytes,"
-    "io_uring_per_conn_bytes,files_per_conn_bytes,slices,over_budget,cut";
+    "io_uring_per_conn_bytes,files_per_conn_bytes,slices,over_budget,cut," REPORT_SHAPE_CSV;
 
 static void put_no_figures(FILE *out)
 {

@@ -151,7 +151,7 @@ static void say_driver_bound(const struct footer *footer, const struct report *r
 
 static void say_memory(const struct footer *footer, const struct report *report)
 {
-    if (report->shape.kind != SHAPE_IDLE)
+    if (!weir__shape_weighs(report->shape.kind))
         return;
     say(footer, "memory",
         "user: what the server's own pages (Pss) grew by for each connection while all opened; "
@@ -193,6 +193,7 @@ void weir__footer_walk(const struct report *report, weir__footer_fn *line, void 
 
     say_summaries(&footer, report);
     say_memory(&footer, report);
+    weir__report_shape_lines(report, line, argument);
     say_driver_bound(&footer, report);
     say_noise(&footer, report);
     for (size_t i = 0; i < report->note_count; i++)

@@ -26,6 +26,10 @@ enum column {
     COLUMN_VERDICT,
     COLUMN_USER_PER_CONN,
     COLUMN_KERNEL_PER_CONN,
+    COLUMN_MAX,
+    COLUMN_RAMP,
+    COLUMN_RAMP_FIRST,
+    COLUMN_RAMP_LAST,
 };
 
 static const enum column closed_columns[] = {
@@ -55,6 +59,16 @@ static const enum column stream_columns[] = {
     COLUMN_CPU,   COLUMN_CPU_RATIO, COLUMN_RSS, COLUMN_VERDICT,
 };
 
+static const enum column open_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS,  COLUMN_RPS_RATIO, COLUMN_CPU,     COLUMN_CPU_RATIO,
+    COLUMN_P50,   COLUMN_P99,    COLUMN_P999, COLUMN_MAX,       COLUMN_VERDICT,
+};
+static const enum column ramp_columns[] = {
+    COLUMN_CONNS,           COLUMN_ENGINE, COLUMN_RAMP,      COLUMN_RAMP_FIRST,
+    COLUMN_RAMP_LAST,       COLUMN_CPU,    COLUMN_CPU_RATIO, COLUMN_USER_PER_CONN,
+    COLUMN_KERNEL_PER_CONN, COLUMN_P99,    COLUMN_VERDICT,
+};
+
 /* One server alone has nothing to be compared with. */
 static const enum column closed_load_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS,  COLUMN_CPU,
@@ -72,6 +86,15 @@ static const enum column idle_load_columns[] = {
 };
 static const enum column idle_brief_load_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_P50, COLUMN_P99, COLUMN_RSS,
+};
+static const enum column open_load_columns[] = {
+    COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_P50,
+    COLUMN_P99,   COLUMN_P999,   COLUMN_MAX, COLUMN_RSS,
+};
+static const enum column ramp_load_columns[] = {
+    COLUMN_CONNS,         COLUMN_ENGINE,          COLUMN_RAMP,
+    COLUMN_RAMP_FIRST,    COLUMN_RAMP_LAST,       COLUMN_CPU,
+    COLUMN_USER_PER_CONN, COLUMN_KERNEL_PER_CONN, COLUMN_P99,
 };
 static const enum column stream_load_columns[] = {
     COLUMN_CONNS, COLUMN_ENGINE, COLUMN_RPS, COLUMN_CPU, COLUMN_RSS,
@@ -91,6 +114,10 @@ static const enum column *columns_of(const struct report *report, bool brief, si
             return load ? COLUMNS(idle_brief_load_columns, count)
                         : COLUMNS(idle_brief_columns, count);
         return load ? COLUMNS(idle_load_columns, count) : COLUMNS(idle_columns, count);
+    case SHAPE_OPEN:
+        return load ? COLUMNS(open_load_columns, count) : COLUMNS(open_columns, count);
+    case SHAPE_RAMP:
+        return load ? COLUMNS(ramp_load_columns, count) : COLUMNS(ramp_columns, count);
     case SHAPE_STREAM:
         return load ? COLUMNS(stream_load_columns, count) : COLUMNS(stream_columns, count);
     default:
@@ -177,6 +204,10 @@ static void header_of(const struct report *report, enum column column, char *tex
         [COLUMN_VERDICT] = "verdict",
         [COLUMN_USER_PER_CONN] = "user B/conn",
         [COLUMN_KERNEL_PER_CONN] = "kernel B/conn",
+        [COLUMN_MAX] = "max us",
+        [COLUMN_RAMP] = "ms/1000",
+        [COLUMN_RAMP_FIRST] = "first",
+        [COLUMN_RAMP_LAST] = "last",
     };
     const char *reference = report->reference ? report->reference : "reference";
 
@@ -207,6 +238,10 @@ static enum report_figure figure_of(enum column column)
         return FIGURE_RSS;
     case COLUMN_USER_PER_CONN:
         return FIGURE_USER_PER_CONN;
+    case COLUMN_MAX:
+        return FIGURE_MAX;
+    case COLUMN_RAMP:
+        return FIGURE_RAMP;
     default:
         return FIGURE_COUNT;
     }
@@ -238,6 +273,12 @@ static void fill_text(const struct report *report, const struct report_cell *cel
         break;
     case COLUMN_ELAPSED:
         weir__report_elapsed(text, bytes, cell);
+        break;
+    case COLUMN_RAMP_FIRST:
+        format_figure(text, bytes, cell->ramp.first_ms);
+        break;
+    case COLUMN_RAMP_LAST:
+        format_figure(text, bytes, cell->ramp.last_ms);
         break;
     case COLUMN_RSS:
         format_figure(text, bytes, cell->rss_peak / (1024 * 1024));
@@ -378,6 +419,8 @@ void weir__grid_deinit(struct grid *grid)
 
 static void describe_shape(const struct shape *shape, char *text, size_t bytes)
 {
+    char rate[32];
+
     switch (shape->kind) {
     case SHAPE_BURST:
         snprintf(text, bytes, "burst, %u requests a client", shape->requests);
@@ -395,6 +438,13 @@ static void describe_shape(const struct shape *shape, char *text, size_t bytes)
         break;
     case SHAPE_CHURN:
         snprintf(text, bytes, "churn: connect, one request, close");
+        break;
+    case SHAPE_OPEN:
+        weir__report_thousands(rate, sizeof rate, shape->rate);
+        snprintf(text, bytes, "open, %s requests/s planned", rate);
+        break;
+    case SHAPE_RAMP:
+        snprintf(text, bytes, "ramp: connections added and held");
         break;
     default:
         snprintf(text, bytes, "%s loop", weir__shape_words(shape->kind)->name);

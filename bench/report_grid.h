@@ -85,6 +85,16 @@ void weir__report_put_memory(FILE *out, const struct report *report);
 typedef void weir__footer_fn(void *argument, const char *heading, const char *text);
 void weir__footer_walk(const struct report *report, weir__footer_fn *line, void *argument);
 
+/* report_shape.c: what open and ramp add to the footer, to the JSON of a cell (null in other
+ * shapes) and to the CSV's figures (empty there). */
+void weir__report_shape_lines(const struct report *report, weir__footer_fn *line, void *argument);
+void weir__report_shape_json(json_t *object, const struct report *report,
+                             const struct report_cell *cell);
+void weir__report_shape_csv(FILE *out, const struct report *report, const struct report_cell *cell);
+#define REPORT_SHAPE_CSV                                                                           \
+    "planned_per_s,planned,late,ramp_ms_per_1000_median,ramp_ms_per_1000_lo,"                      \
+    "ramp_ms_per_1000_hi,ramp_first_ms,ramp_last_ms,ramp_reached"
+
 /* Of these, the ones about the machine. */
 void weir__footer_host(const struct report *report, weir__footer_fn *line, void *argument);
 

@@ -2,7 +2,7 @@
  * The JSON of CLI.md, for compare and load. CI parses it: names and meanings stay. Fields that
  * CLI.md does not name are additions. Unknown is null, never 0.
  */
-#include "bench/report.h"
+#include "bench/report_grid.h"
 
 #include "bench/host.h"
 #include "config.h"
@@ -113,7 +113,8 @@ static json_t *notes_array(const struct report *report)
 static json_t *run_object(const struct report *report)
 {
     return json_pack(
-        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}",
+        "{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, "
+        "s:o}",
         "workload", report->workload, "shape", weir__shape_words(report->shape.kind)->name, "size",
         (int)report->size, "rounds", (int)report->rounds, "slice_s", real_or_null(report->slice_s),
         "reference", string_or_null(report->reference), "noise", noise_all_object(report), "seed",
@@ -122,7 +123,8 @@ static json_t *run_object(const struct report *report)
         "server_cpus", string_or_null(report->server_cpus), "driver_cpus",
         string_or_null(report->driver_cpus), "congestion_control",
         string_or_null(report->congestion), "interrupted", report->interrupted, "notes",
-        notes_array(report), "settle_s", known_or_null(report->shape.settle_s));
+        notes_array(report), "settle_s", known_or_null(report->shape.settle_s), "rate",
+        known_or_null(report->shape.rate));
 }
 
 json_t *weir__json_names(const char *names)
@@ -259,6 +261,7 @@ static json_t *cell_object(const struct report *report, const struct report_cell
     else
         add_unknown(object);
     json_object_set_new(object, "seed_name", string_or_null(cell->seed_name));
+    weir__report_shape_json(object, report, cell);
     json_object_set_new(object, "skipped", string_or_null(cell->skipped));
     json_object_set_new(object, "failed", string_or_null(cell->failed));
     return object;

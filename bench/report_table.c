@@ -255,7 +255,7 @@ void weir__report_table(FILE *out, const struct report *report, bool colour)
         if (report->shape.kind == SHAPE_BURST)
             put_burst_matrix(&style, report);
     }
-    if (report->shape.kind == SHAPE_IDLE)
+    if (weir__shape_weighs(report->shape.kind))
         weir__report_put_memory(out, report);
     fputc('\n', out);
     weir__footer_walk(report, put_footer_line, &style);

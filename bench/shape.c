@@ -12,6 +12,8 @@ static const struct shape_words words[SHAPE_COUNT] = {
     [SHAPE_CHURN] = {"churn", "connections/s", "conn/s", "CPU us/conn", "connection", true, false},
     [SHAPE_STREAM] = {"stream", "MiB/s", "MiB/s", "CPU us/MiB", "MiB", true, true},
     [SHAPE_IDLE] = {"idle", "requests/s", "req/s", "CPU us/req", "request", false, false},
+    [SHAPE_RAMP] = {"ramp", "connections/s", "conn/s", "CPU us/conn", "connection", true, false},
+    [SHAPE_OPEN] = {"open", "requests/s", "req/s", "CPU us/req", "request", false, false},
 };
 
 const struct shape_words *weir__shape_words(enum shape_kind kind)
@@ -52,10 +54,12 @@ void weir__shape_fill(struct shape *shape)
         shape->requests = number(given.requests, SHAPE_REQUESTS_DEFAULT);
     if (given.kind == SHAPE_PIPELINE)
         shape->depth = number(given.depth, SHAPE_DEPTH_DEFAULT);
-    if (given.kind == SHAPE_IDLE) {
+    if (given.kind == SHAPE_IDLE)
         shape->active = number(given.active, SHAPE_ACTIVE_DEFAULT);
+    if (weir__shape_weighs(given.kind))
         shape->settle_s = given.settle_s;
-    }
+    if (given.kind == SHAPE_OPEN)
+        shape->rate = number(given.rate, SHAPE_RATE_DEFAULT);
     if (given.kind == SHAPE_STREAM)
         shape->direction = given.direction > 0 ? given.direction : SHAPE_IN;
 }

@@ -17,6 +17,8 @@ enum shape_kind {
     SHAPE_CHURN,    /* clients that connect, ask once, and close, again and again */
     SHAPE_STREAM,   /* bytes one way, in large messages */
     SHAPE_IDLE,     /* connections of which a share is asked, as in closed */
+    SHAPE_OPEN,     /* requests on a plan, at a fixed rate */
+    SHAPE_RAMP,     /* connections are added to a number and held */
     SHAPE_COUNT,
 };
 
@@ -30,6 +32,9 @@ enum shape_direction {
 #define SHAPE_DEPTH_DEFAULT    16u
 #define SHAPE_DEPTH_MAX        4096u
 #define SHAPE_ACTIVE_DEFAULT   10u
+#define SHAPE_RATE_DEFAULT     10000u
+#define SHAPE_RATE_MIN         10u /* some in a second, the longest slice that is chosen */
+#define SHAPE_RATE_MAX         100000000u
 
 /* A shape and what it needs to know; zero is the default of each number. */
 struct shape {
@@ -37,9 +42,11 @@ struct shape {
     uint32_t requests;              /* burst: of each client */
     uint32_t depth;                 /* pipeline: requests in flight on each connection */
     enum shape_direction direction; /* stream */
-    uint32_t settle_s; /* idle: seconds that connections are left alone before they are weighed */
-    uint32_t active;   /* idle: percent of the connections that are asked; 0 elsewhere: all */
-    bool given;        /* somebody chose it */
+    uint32_t
+        settle_s; /* idle, ramp: seconds that connections are left alone before they are weighed */
+    uint32_t active; /* idle: percent of the connections that are asked; 0 elsewhere: all */
+    uint32_t rate;   /* open: requests a second, of all connections together */
+    bool given;      /* somebody chose it */
 };
 
 /* What people read about a shape. */
@@ -56,7 +63,19 @@ struct shape_words {
 /* Connections are open from one slice to the next. */
 static inline bool weir__shape_holds_conns(enum shape_kind kind)
 {
-    return kind != SHAPE_BURST && kind != SHAPE_CHURN;
+    return kind != SHAPE_BURST && kind != SHAPE_CHURN && kind != SHAPE_RAMP;
+}
+
+/* What its connections cost in memory is told. */
+static inline bool weir__shape_weighs(enum shape_kind kind)
+{
+    return kind == SHAPE_IDLE || kind == SHAPE_RAMP;
+}
+
+/* All clients may connect at the same moment, as far as the backlogs are concerned. */
+static inline bool weir__shape_connects_at_once(enum shape_kind kind)
+{
+    return kind == SHAPE_BURST || kind == SHAPE_CHURN;
 }
 
 /* Static storage. */

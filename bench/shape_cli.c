@@ -13,6 +13,7 @@ enum {
     KEY_DIRECTION,
     KEY_ACTIVE,
     KEY_SETTLE,
+    KEY_RATE,
 };
 
 static const struct argp_option options[] = {
@@ -23,7 +24,10 @@ static const struct argp_option options[] = {
             "send --requests-per-conn each and close; pipeline: --depth requests in flight on each "
             "connection; churn: clients that connect, send one request and close, again and "
             "again; stream: bytes one way, in large messages; idle: connections of which --active "
-            "percent are used as in closed, and what the others cost in memory. Default: closed"},
+            "percent are used as in closed, and what the others cost in memory; open: --rate "
+            "requests a second on a plan, latency from the planned time; ramp: connections are "
+            "added to --conns and "
+            "held, time per thousand and memory. Default: closed"},
     {.name = "requests-per-conn",
      .key = KEY_REQUESTS,
      .arg = "N",
@@ -41,10 +45,16 @@ static const struct argp_option options[] = {
      .key = KEY_ACTIVE,
      .arg = "PERCENT",
      .doc = "idle: share of the connections that are asked, 1 to 100. Default: 10"},
+    {.name = "rate",
+     .key = KEY_RATE,
+     .arg = "N",
+     .doc = "open: requests a second of all connections together, evenly planned, 10 to 100m (k "
+            "and m may follow). Default: 10k"},
     {.name = "settle",
      .key = KEY_SETTLE,
      .arg = "SECONDS",
-     .doc = "idle: how long the connections are left alone before their memory is read, 1 to 600: "
+     .doc = "idle, ramp: how long the connections are left alone before their memory is read, 1 to "
+            "600: "
             "those of uring rest after 4 to 8. Default: not at all"},
     {0},
 };
@@ -78,6 +88,13 @@ static void refuse_unless(struct argp_state *state, const struct shape *shape, e
                    weir__shape_words(shape->kind)->name);
 }
 
+static void refuse_settle(struct argp_state *state, const struct shape *shape)
+{
+    if (!weir__shape_weighs(shape->kind))
+        argp_error(state, "--settle is for --shape idle or ramp, not %s",
+                   weir__shape_words(shape->kind)->name);
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct shape *shape = state->input;
@@ -102,7 +119,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_SETTLE:
         shape->settle_s = (uint32_t)weir__cli_count(state, "settle", arg, false, 1, 600);
         return 0;
+    case KEY_RATE:
+        shape->rate =
+            (uint32_t)weir__cli_count(state, "rate", arg, false, SHAPE_RATE_MIN, SHAPE_RATE_MAX);
+        return 0;
     case ARGP_KEY_END:
+        if (shape->rate > 0)
+            refuse_unless(state, shape, SHAPE_OPEN, "rate");
         if (shape->depth > 0)
             refuse_unless(state, shape, SHAPE_PIPELINE, "depth");
         if (shape->direction > 0)
@@ -110,7 +133,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (shape->active > 0)
             refuse_unless(state, shape, SHAPE_IDLE, "active");
         if (shape->settle_s > 0)
-            refuse_unless(state, shape, SHAPE_IDLE, "settle");
+            refuse_settle(state, shape);
         weir__shape_fill(shape);
         return 0;
     default:

@@ -112,6 +112,8 @@ static void serve(struct wrong_conn *conn)
     if (wrong && server->fault == FAULT_CLOSE_AT_ONCE)
         return;
     for (uint32_t i = 0; read_all(conn->fd, conn->request, len); i++) {
+        unsigned pause_ms = i == server->pause_at ? server->pause_ms : 0;
+        usleep((pause_ms + server->slow_ms) * 1000);
         if (wrong && i == server->fault_request) {
             if (!answer_wrong(conn))
                 return;
@@ -119,6 +121,8 @@ static void serve(struct wrong_conn *conn)
             write_all(conn->fd, conn->request, len);
         }
         memcpy(conn->previous, conn->request, len);
+        if (conn->id == server->fault_conn && i + 1 == server->close_after)
+            return;
     }
     if (server->fault == FAULT_NEVER_CLOSE && server->fault_conn == conn->id)
         pause();

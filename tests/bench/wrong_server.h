@@ -41,11 +41,14 @@ struct wrong_server {
     const struct weir_workload *workload;
     struct weir_workload_options options;
     size_t piece_bytes;
-    bool ipv6;                /* listen on ::1 instead */
-    int backlog;              /* 0: 1024; -1: as short as the kernel has it */
-    unsigned accept_delay_ms; /* from the first connection to its accept */
-    unsigned one_by_one_ms;   /* > 0: serves each connection to its end, after such a pause, before
-                                 it accepts the next */
+    bool ipv6;                   /* listen on ::1 instead */
+    int backlog;                 /* 0: 1024; -1: as short as the kernel has it */
+    unsigned accept_delay_ms;    /* from the first connection to its accept */
+    unsigned pause_at, pause_ms; /* before the answer of that request it stands still for so long */
+    unsigned slow_ms;            /* before each answer */
+    unsigned close_after;        /* > 0: connection fault_conn is closed after so many answers */
+    unsigned one_by_one_ms; /* > 0: serves each connection to its end, after such a pause, before
+                               it accepts the next */
 
     /* set by wrong_server_start */
     struct sockaddr_storage addr;
