@@ -475,7 +475,7 @@ Test(compare, bad_usage_is_exit_2_and_lists_what_is_valid)
         {"--reference", "kqueue", "is not among the engines; valid: uring, epoll, poll"},
         {"--workload", "ftp", "unknown workload 'ftp'; valid: echo, frame"},
         {"--shape", "round",
-         "unknown shape 'round'; valid: closed, burst, pipeline, churn, stream, idle"},
+         "unknown shape 'round'; valid: closed, burst, pipeline, churn, stream, idle, open, ramp"},
         {"--conns", "0", "'0' is not a number of connections"},
         {"--size", "0", "from 1 to 16777216"},
         {"--slice", "0", "seconds from"},

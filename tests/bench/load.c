@@ -179,6 +179,52 @@ Test(load, writes_a_cell_of_idle_connections)
     cr_expect_eq(server.accepted, 20);
 }
 
+Test(load, writes_a_cell_of_an_open_load)
+{
+    start_server(100);
+    expect_exit(LOAD("--connect", address, "--shape", "open", "--rate", "20", "--conns", "3",
+                     "--seconds", "0.5", "--json", json_path),
+                EXIT_DONE);
+    json_t *cell = read_cell();
+    cr_expect(json_is_true(at(cell, "verified")));
+    cr_expect_eq(real_at(cell, "requests", NULL), 10, "half a second, in one slice");
+    cr_expect_eq(real_at(cell, "open", "planned"), 10);
+    cr_expect_eq(real_at(cell, "open", "planned_per_s"), 20);
+    cr_expect_eq(real_at(read_run(), "rate", NULL), 20);
+    cr_expect_eq(real_at(read_run(), "slice_s", NULL), 0.5);
+    expect_out("open, 20 requests/s planned");
+}
+
+Test(load, says_that_a_server_did_not_keep_up_with_the_plan)
+{
+    server.slow_ms = 5;
+    start_server(100);
+    expect_exit(LOAD("--connect", address, "--shape", "open", "--rate", "2000", "--conns", "1",
+                     "--seconds", "0.1", "--slice", "0.1", "--json", json_path),
+                EXIT_DONE);
+    json_t *cell = read_cell();
+    cr_expect_eq(real_at(cell, "open", "planned"), 200);
+    cr_expect_eq(real_at(cell, "requests", NULL), 200, "what is overdue is made up for");
+    cr_expect(json_is_false(at(at(cell, "open"), "kept")));
+    cr_expect_geq(real_at(cell, "latency_us", "max"), 500000);
+    expect_out("did not keep");
+}
+
+Test(load, writes_a_cell_of_a_ramp)
+{
+    start_server(100);
+    expect_exit(LOAD("--connect", address, "--shape", "ramp", "--conns", "20", "--seconds", "0.01",
+                     "--server-pid", self, "--json", json_path),
+                EXIT_DONE);
+    json_t *cell = read_cell();
+    cr_expect(json_is_true(at(cell, "verified")));
+    cr_expect_eq(real_at(cell, "requests", NULL), 20);
+    cr_expect_eq(real_at(cell, "ramp", "reached"), 20);
+    cr_expect_gt(real_at(at(cell, "ramp"), "ms_per_1000", "median"), 0);
+    cr_expect(json_is_number(at(at(cell, "memory"), "user_per_conn")));
+    cr_expect_eq(server.accepted, 21, "a probe, and a ramp: %u", server.accepted);
+}
+
 Test(load, puts_the_table_aside_when_json_goes_to_standard_output)
 {
     json_error_t error;
@@ -229,7 +275,7 @@ Test(load, tells_bad_usage_with_what_would_be_right)
         {"--connect", "127.0.0.1", "'127.0.0.1' is not HOST:PORT"},
         {"--workload", "gopher", "unknown workload 'gopher'; valid: echo, frame"},
         {"--shape", "round",
-         "unknown shape 'round'; valid: closed, burst, pipeline, churn, stream, idle"},
+         "unknown shape 'round'; valid: closed, burst, pipeline, churn, stream, idle, open, ramp"},
         {"--conns", "0", "--conns 0: want a whole number from 1 to 16000000"},
         {"--size", "17m", "--size 17m: want a whole number from 1 to 16777216"},
         {"--seconds", "soon", "--seconds soon: want seconds from 0.001 to 86400"},

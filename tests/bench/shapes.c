@@ -235,6 +235,85 @@ Test(shapes, idle_has_a_tenth_active_by_default)
     cr_assert_eq(json_integer_value(at(at(document, "run"), "active_percent")), 10);
 }
 
+/* --- open ----------------------------------------------------------------------------------- */
+
+Test(shapes, open_is_served_by_all_and_tells_its_plan)
+{
+    json_t *cell;
+    size_t i;
+
+    expect_exit(RUN("compare", ALL, "--shape", "open", "--rate", "1k", "--conns", "3", QUICK,
+                    "--json", json_path),
+                0);
+    expect_all_verified();
+    expect_out("echo, open, 1,000 requests/s planned, 100-byte requests");
+    cr_assert_eq(json_integer_value(at(at(document, "run"), "rate")), 1000);
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        if (json_is_string(at(cell, "skipped")))
+            continue;
+        cr_assert_eq(json_integer_value(at(cell, "requests")), 40);
+        cr_assert_eq(json_integer_value(at(at(cell, "open"), "planned")), 40);
+        cr_assert(json_is_integer(at(at(cell, "open"), "late")));
+        cr_assert(json_is_boolean(at(at(cell, "open"), "kept")));
+        cr_assert(json_is_null(at(cell, "ramp")));
+    }
+}
+
+Test(shapes, a_baseline_of_another_rate_is_refused)
+{
+    expect_exit(RUN("compare", "--engines", "a", GOOD("a"), "--shape", "open", "--rate", "500",
+                    "--conns", "2", QUICK, "--json", json_path),
+                0);
+    expect_exit(RUN("compare", "--engines", "a", GOOD("a"), "--shape", "open", "--conns", "2",
+                    QUICK, "--baseline", json_path),
+                2);
+    expect_err("its rate is 500, this run's is 10000");
+}
+
+/* --- ramp ----------------------------------------------------------------------------------- */
+
+Test(shapes, ramp_is_served_by_all_and_tells_what_a_thousand_takes)
+{
+    json_t *cell;
+    size_t i;
+
+    expect_exit(RUN("compare", "--engines", "coroutines,reactors", "--shape", "ramp", "--conns",
+                    "70", QUICK, "--json", json_path),
+                0);
+    expect_all_verified();
+    expect_out("echo, ramp: connections added and held, 100-byte requests");
+    expect_out("ms/1000");
+    expect_out("bytes of one connection\nconns  engine ");
+    json_array_foreach(at(document, "cells"), i, cell)
+    {
+        if (json_is_string(at(cell, "skipped")))
+            continue;
+        json_t *ramp = at(cell, "ramp");
+        cr_assert_eq(json_integer_value(at(cell, "requests")), 140);
+        cr_assert_eq(json_integer_value(at(ramp, "reached")), 70);
+        cr_assert_gt(json_number_value(at(at(ramp, "ms_per_1000"), "median")), 0);
+        cr_assert_gt(json_number_value(at(ramp, "first_ms")), 0);
+        cr_assert_gt(json_number_value(at(ramp, "last_ms")), 0);
+        expect_number_or_null(at(cell, "memory"), "kernel_per_conn");
+        cr_assert(json_is_null(at(cell, "open")));
+    }
+}
+
+Test(shapes, ramp_tells_how_far_a_server_came_that_holds_one_at_a_time)
+{
+    expect_exit(RUN("compare", "--engines", "epoll,iterative", "--shape", "ramp", "--conns", "3",
+                    QUICK, "--json", json_path),
+                0);
+    expect_all_verified();
+    json_t *cell = json_array_get(at(document, "cells"), 1);
+    cr_assert_str_eq(json_string_value(at(cell, "engine")), "iterative");
+    cr_assert_eq(json_integer_value(at(at(cell, "ramp"), "reached")), 1);
+    cr_assert(json_is_null(at(cell, "vs_reference")), "it did less");
+    cr_assert(json_is_null(at(at(cell, "memory"), "user_per_conn")));
+    expect_out("iterative: 1 of 3 connections were reached, then no more were answered");
+}
+
 /* --- seen from the server ------------------------------------------------------------------- */
 
 Test(shapes, pipeline_has_its_depth_on_the_wire)
@@ -282,12 +361,16 @@ Test(shapes, options_of_another_shape_are_told)
         {"--direction", "up", "unknown direction 'up'; valid: in, out"},
         {"--workload", "sink", "the workload sink is for --shape stream"},
         {"--active", "5", "--active is for --shape idle, not closed"},
-        {"--settle", "5", "--settle is for --shape idle, not closed"},
+        {"--settle", "5", "--settle is for --shape idle or ramp, not closed"},
+        {"--rate", "5k", "--rate is for --shape open, not closed"},
+        {"--rate", "9", "--rate 9: want a whole number from 10 to 100000000"},
+        {"--rate", "101m", "--rate 101m: want a whole number from 10 to 100000000"},
+        {"--rate", "fast", "--rate fast: want a whole number from 10 to 100000000"},
         {"--settle", "0", "--settle 0: want a whole number from 1 to 600"},
         {"--active", "101", "--active 101: want a whole number from 1 to 100"},
         {"--depth", "0", "--depth 0: want a whole number from 1 to 4096"},
         {"--shape", "pipe",
-         "unknown shape 'pipe'; valid: closed, burst, pipeline, churn, stream, idle"},
+         "unknown shape 'pipe'; valid: closed, burst, pipeline, churn, stream, idle, open, ramp"},
     };
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
