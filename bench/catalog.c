@@ -35,12 +35,32 @@ static void add(struct engine_catalog *catalog, const struct engine_entry *entry
                 entry->name);
 }
 
+/* What the engine is called in the measurement that the project began with; NULL: not there. */
+static const char *seed_name_of_engine(const char *name)
+{
+    static const char *const names[][2] = {
+        {"epoll", "epollreactorsingleprocess_corouline"},
+        {"epoll-et", "epollreactorsingleprocess_corouline, edge-triggered"},
+        {"poll", "poll"},
+        {"select", "select"},
+        {"uring-prefork", "epollreactorprocesspollcoroutine"},
+        {"epoll-prefork", "epollreactorprocesspollcoroutine"},
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i][0], name) == 0)
+            return names[i][1];
+    }
+    return NULL;
+}
+
 static void add_engine(struct engine_catalog *catalog, const char *name)
 {
     struct engine_entry entry = {
         .name = name,
         .summary = weir_engine_summary(name),
         .groups = groups_of_engine(name),
+        .seed_name = seed_name_of_engine(name),
         .features = weir_engine_features(name),
     };
 
@@ -55,6 +75,7 @@ static void add_spread(struct engine_catalog *catalog, const char *name, const c
         .name = name,
         .summary = summary,
         .groups = groups_of_engine(engine),
+        .seed_name = seed_name_of_engine(name),
         .traits = WEIR_MODEL_POOL | WEIR_MODEL_REUSEPORT | traits,
         .features = weir_engine_features(engine),
     };

@@ -93,6 +93,8 @@ struct report weir__compare_report(const struct compare *compare)
         .noise = compare->noise,
         .noise_count =
             compare->group_count > 0 ? compare->parts[compare->group_count - 1].conns_index + 1 : 0,
+        .seed_names = options->seed_names,
+        .seed_figures = options->seed_figures,
         .notes = (const char *const *)compare->notes.items,
         .note_count = compare->notes.count,
     };

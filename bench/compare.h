@@ -30,9 +30,10 @@ struct compare_options {
     double budget_s;            /* for the whole run, where rounds is 0 */
     bool budget_given;
     double cell_budget_s; /* for one cell; 0: from the budget, none where rounds are given */
-    bool growth;          /* not engines are compared, but numbers of connections: growth.h */
-    unsigned rounds;      /* 0: as many as the budget allows */
-    double slice_s;       /* 0: chosen from the budget */
+    bool seed_names, seed_figures; /* report.h */
+    bool growth;     /* not engines are compared, but numbers of connections: growth.h */
+    unsigned rounds; /* 0: as many as the budget allows */
+    double slice_s;  /* 0: chosen from the budget */
     uint64_t seed;
     cpu_set_t server_cpus;
     cpu_set_t driver_cpus;

@@ -104,6 +104,7 @@ void weir__group_fill_cell(const struct group *group, const struct contender *co
         .rss_idle = contender->rss_idle,
         .per_conn = contender->per_conn,
         .driver_bound = contender->driver_bound_count * 2 > count,
+        .seed_name = contender->choice->entry->seed_name,
         .slices = (unsigned)count,
         .over_budget = contender->over_budget,
         .cut = contender->cut,

@@ -159,6 +159,9 @@ static void check_together(struct argp_state *state, struct reading *reading)
     uint64_t frame_limit =
         options->frame_limit_bytes > 0 ? options->frame_limit_bytes : WEIR_FRAME_LIMIT_BYTES;
 
+    if ((options->seed_names || options->seed_figures) && options->shape.kind != SHAPE_BURST)
+        argp_error(state, "--seed-names and --with-seed-figures are for --shape burst, which the "
+                          "seeds' figures are of");
     if (options->rounds > 0 && options->budget_given)
         argp_error(state, "--rounds and --budget both say how long; give one of them");
     if (reading->percent_given && options->baseline == NULL)

@@ -37,6 +37,8 @@ enum {
     KEY_WORKERS,
     KEY_SERVER_COMMAND,
     KEY_READY_TIMEOUT,
+    KEY_SEED_NAMES,
+    KEY_SEED_FIGURES,
     KEY_JSON,
     KEY_CSV,
     KEY_HTML,
@@ -132,6 +134,12 @@ static const struct argp_option options_table[] = {
      .doc = "How long a server may take to start. Default: 15"},
     {.doc = "Results (FILE - is standard output; the table then goes to standard error):",
      .group = 5},
+    {.name = "seed-names",
+     .key = KEY_SEED_NAMES,
+     .doc = "burst: beside each name the one that the measurement this project began with has"},
+    {.name = "with-seed-figures",
+     .key = KEY_SEED_FIGURES,
+     .doc = "burst: beside ours its figures, which are another machine's"},
     {.name = "json", .key = KEY_JSON, .arg = "FILE", .doc = "Write the results as JSON"},
     {.name = "csv", .key = KEY_CSV, .arg = "FILE", .doc = "Write the results as CSV"},
     {.name = "html", .key = KEY_HTML, .arg = "FILE", .doc = "Write the results as one HTML page"},
@@ -165,6 +173,8 @@ static const char documentation[] =
     "  weir-bench compare --engines uring,epoll,poll\n"
     "  weir-bench compare --engines uring,uring:features=-multishot_recv,-cqe_skip\n"
     "  weir-bench compare --shape burst --conns 100,1000 --json r.json\n"
+    "  weir-bench compare --engines all --shape burst --workload frame "
+    "--conns 100,200,1000,10000\n"
     "  weir-bench compare --shape pipeline --depth 32 --conns 10\n"
     "  weir-bench compare --ablate uring\n"
     "  weir-bench compare --ablate uring --shape idle --conns 1000\n\n"
@@ -252,6 +262,12 @@ static int parse_results(int key, char *arg, struct argp_state *state, struct re
     struct compare_options *options = reading->options;
 
     switch (key) {
+    case KEY_SEED_NAMES:
+        options->seed_names = true;
+        return 0;
+    case KEY_SEED_FIGURES:
+        options->seed_figures = true;
+        return 0;
     case KEY_JSON:
         options->files[REPORT_JSON] = arg;
         return 0;

@@ -205,14 +205,12 @@ static uint64_t bound_ns(const struct group *group, const struct contender *cont
 }
 
 /* True where another slice would take it past its cell's budget. It has had one, then. */
-static bool is_spent(const struct group *group, struct contender *contender)
+static bool is_spent(const struct group *group, const struct contender *contender)
 {
     double budget_s = group->plan.cell_s;
 
-    if (budget_s > 0 && contender->slice_count > 0 &&
-        contender->spent_s + contender->last_s > budget_s)
-        contender->over_budget = true;
-    return contender->over_budget;
+    return contender->cut || (budget_s > 0 && contender->slice_count > 0 &&
+                              contender->spent_s + contender->last_s > budget_s);
 }
 
 static int drive(struct group *group, struct contender *contender, struct driver_slice *got)
@@ -340,8 +338,12 @@ static int run_round(struct group *group, bool warm_up, unsigned round)
     for (size_t i = 0; i < count && !weir__compare_interrupted; i++) {
         struct contender *contender = &group->contenders[order[i]];
 
-        if (!contender->open || is_spent(group, contender))
+        if (!contender->open)
             continue;
+        if (is_spent(group, contender)) {
+            contender->over_budget = true;
+            continue;
+        }
         show(group, contender, round);
         int result = measure(group, contender, warm_up);
         if (result < 0)
@@ -428,6 +430,10 @@ static int run_rounds(struct group *group)
         result = run_round(group, false, group->rounds + 1);
         if (result == 0 && !weir__compare_interrupted)
             group->rounds++;
+    }
+    for (size_t i = 0; i < group->count && group->rounds < group->plan.rounds; i++) {
+        struct contender *contender = &group->contenders[i];
+        contender->over_budget |= group->plan.rounds_fixed && is_spent(group, contender);
     }
     return result;
 }

@@ -89,6 +89,8 @@ struct report {
     size_t cell_count;
     const struct report_noise *noise; /* one for each conns; empty for load */
     size_t noise_count;
+    bool seed_names; /* to stand beside ours, where there is room */
+    bool seed_figures;
     const char *const *notes; /* whole sentences for the footer */
     size_t note_count;
 };

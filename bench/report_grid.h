@@ -8,7 +8,7 @@
 #include "bench/report.h"
 
 enum {
-    GRID_COLUMNS_MAX = 24,
+    GRID_COLUMNS_MAX = 38, /* the seeds' table: 32 numbers of clients and some */
     GRID_TEXT_BYTES = 64,
     GRID_DROP_LAST = 1,  /* drop_rank of the last column to be left out */
     GRID_DROP_FIRST = 5, /* and of the first */
@@ -27,7 +27,8 @@ struct grid_row {
     const struct report_cell *cell; /* NULL for GRID_NOISE */
     char text[GRID_COLUMNS_MAX][GRID_TEXT_BYTES];
     bool best[GRID_COLUMNS_MAX];
-    bool bad[GRID_COLUMNS_MAX]; /* marked as well, as something to mind */
+    bool level[GRID_COLUMNS_MAX]; /* with the best, as far as one can tell */
+    bool bad[GRID_COLUMNS_MAX];   /* marked as well, as something to mind */
     char message[640];
 };
 

@@ -3,7 +3,7 @@
  * show requests/s and CPU per request (elapsed ms in a burst) of each group; light or dark as the
  * reader's system is.
  */
-#include "bench/report_grid.h"
+#include "bench/report_pivot.h"
 
 #include <errno.h>
 #include <math.h>
@@ -182,6 +182,27 @@ static void put_footer_line(void *argument, const char *heading, const char *tex
     fputs("</dd>\n", out);
 }
 
+static void put_legend_line(void *argument, const char *text)
+{
+    FILE *out = argument;
+
+    fputs("<p class=\"title\">", out);
+    weir__html_escape(out, text);
+    fputs("</p>\n", out);
+}
+
+static void put_pivot(FILE *out, const struct report *report)
+{
+    struct pivot pivot;
+
+    if (weir__pivot_init(&pivot, report) == 0) {
+        fprintf(out, "<h2>%s</h2>\n", weir__pivot_title);
+        weir__grid_put_html(out, &pivot.grid);
+        weir__pivot_legend(&pivot, report, put_legend_line, out);
+    }
+    weir__pivot_deinit(&pivot);
+}
+
 int weir__report_write_html(FILE *out, const struct report *report)
 {
     char title[256];
@@ -198,6 +219,8 @@ int weir__report_write_html(FILE *out, const struct report *report)
     fputs("<p class=\"title\">Green: best of its column and number of connections, or no worse "
           "beyond noise. [95 % interval]</p>\n",
           out);
+    if (weir__pivot_wanted(report))
+        put_pivot(out, report);
     put_all_bars(out, report);
     fputs("<h2>What it rests on</h2>\n<dl>\n", out);
     weir__footer_walk(report, put_footer_line, out);

@@ -1,6 +1,6 @@
 /* The report as a GitHub-flavoured Markdown table with its footer as a list, for pull requests and
  * notes. */
-#include "bench/report_grid.h"
+#include "bench/report_pivot.h"
 
 #include <errno.h>
 
@@ -20,7 +20,7 @@ static void put_row(FILE *out, const struct grid *grid, const struct grid_row *r
     for (size_t i = 0; i < grid->column_count; i++) {
         const char *mark = row->best[i] || row->bad[i] ? "**" : "";
 
-        fprintf(out, " %s", mark);
+        fprintf(out, " %s%s", mark, row->level[i] ? "≈ " : "");
         weir__markdown_escape(
             out, row->kind == GRID_MESSAGE && i == grid->message_at ? row->message : row->text[i]);
         fprintf(out, "%s |", mark);
@@ -53,6 +53,29 @@ void weir__grid_put_markdown(FILE *out, const struct grid *grid)
         put_row(out, grid, &grid->rows[i]);
 }
 
+static void put_legend_line(void *argument, const char *text)
+{
+    FILE *out = argument;
+
+    fputs("- ", out);
+    weir__markdown_escape(out, text);
+    fputc('\n', out);
+}
+
+static void put_pivot(FILE *out, const struct report *report)
+{
+    struct pivot pivot;
+
+    if (weir__pivot_init(&pivot, report) == 0) {
+        fprintf(out, "%s:\n\n", weir__pivot_title);
+        weir__grid_put_markdown(out, &pivot.grid);
+        fputc('\n', out);
+        weir__pivot_legend(&pivot, report, put_legend_line, out);
+        fputc('\n', out);
+    }
+    weir__pivot_deinit(&pivot);
+}
+
 int weir__report_write_markdown(FILE *out, const struct report *report)
 {
     char title[256];
@@ -68,6 +91,8 @@ int weir__report_write_markdown(FILE *out, const struct report *report)
     fputs("\nBold: best of its column and number of connections, or no worse beyond noise; "
           "[95 % interval].\n\n",
           out);
+    if (weir__pivot_wanted(report))
+        put_pivot(out, report);
     weir__footer_walk(report, put_footer_line, out);
     weir__grid_deinit(&grid);
     return ferror(out) ? -EIO : 0;

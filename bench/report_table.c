@@ -2,7 +2,7 @@
  * The table for people: aligned columns, units in the header, the best of each column and group
  * marked. One glance tells the winner; the footer tells what it rests on.
  */
-#include "bench/report_grid.h"
+#include "bench/report_pivot.h"
 
 #include <math.h>
 #include <string.h>
@@ -118,9 +118,10 @@ static void put_row(const struct style *style, const struct layout *layout,
     for (size_t i = 0; i <= layout->last; i++) {
         const char *ansi = row->kind == GRID_NOISE ? DIM
                            : row->best[i]          ? BOLD_GREEN
+                           : row->level[i]         ? BOLD
                            : row->bad[i]           ? RED
                                                    : NULL;
-        const char *mark = row->best[i] || row->bad[i] ? "*" : "";
+        const char *mark = row->best[i] || row->bad[i] ? "*" : row->level[i] ? "≈" : "";
 
         if (row->kind == GRID_MESSAGE && row->message[0] == '\0') { /* a heading */
             put_padded(style, row->text[i], 0, true, BOLD);
@@ -138,7 +139,7 @@ static void put_row(const struct style *style, const struct layout *layout,
             ansi = verdict_colour(row);
         /* The mark is there in colour, too: colour alone is lost in a copy, and on some eyes. */
         put_padded(style, row->text[i], last && left ? 0 : layout->widths[i], left, ansi);
-        fprintf(style->out, last ? "%s" : "%-2s", mark);
+        put_padded(style, mark, last ? 0 : 2, true, NULL);
     }
     fputc('\n', style->out);
 }
@@ -169,57 +170,6 @@ static void put_footer_line(void *argument, const char *heading, const char *tex
     fprintf(style->out, "%-12s %s\n", heading, text);
 }
 
-static bool seen_before(const struct report *report, size_t index, bool by_engine)
-{
-    for (size_t i = 0; i < index; i++) {
-        const struct report_cell *a = &report->cells[i];
-        const struct report_cell *b = &report->cells[index];
-        if (by_engine ? strcmp(a->engine, b->engine) == 0 : a->conns == b->conns)
-            return true;
-    }
-    return false;
-}
-
-static void put_burst_cell(const struct style *style, const struct report *report,
-                           const char *engine, unsigned conns)
-{
-    char text[32] = "-";
-    bool best = false;
-
-    for (size_t i = 0; i < report->cell_count; i++) {
-        const struct report_cell *cell = &report->cells[i];
-        if (cell->conns != conns || strcmp(cell->engine, engine) != 0)
-            continue;
-        if (cell->measured && cell->failed == NULL && !isnan(cell->elapsed_ms.median)) {
-            snprintf(text, sizeof text, "%.1f", cell->elapsed_ms.median);
-            best = weir__report_is_best(report, cell, FIGURE_ELAPSED);
-        }
-    }
-    put_padded(style, text, 12, false, best ? BOLD_GREEN : NULL);
-    fputc(best ? '*' : ' ', style->out);
-}
-
-/* The burst's own view: engines down, clients across, elapsed milliseconds. */
-static void put_burst_matrix(const struct style *style, const struct report *report)
-{
-    fprintf(style->out, "\n%-32s", "elapsed ms, by clients at once");
-    for (size_t i = 0; i < report->cell_count; i++) {
-        if (!seen_before(report, i, false))
-            fprintf(style->out, "%12u ", report->cells[i].conns);
-    }
-    fputc('\n', style->out);
-    for (size_t i = 0; i < report->cell_count; i++) {
-        if (seen_before(report, i, true))
-            continue;
-        fprintf(style->out, "%-32s", report->cells[i].engine);
-        for (size_t j = 0; j < report->cell_count; j++) {
-            if (!seen_before(report, j, false))
-                put_burst_cell(style, report, report->cells[i].engine, report->cells[j].conns);
-        }
-        fputc('\n', style->out);
-    }
-}
-
 void weir__grid_put(FILE *out, const struct grid *grid, bool colour)
 {
     struct style style = {out, colour};
@@ -233,6 +183,23 @@ void weir__grid_put(FILE *out, const struct grid *grid, bool colour)
         put_row(&style, &layout, &grid->rows[i]);
     }
     put_line(&style, &layout);
+}
+
+static void put_legend_line(void *argument, const char *text)
+{
+    fprintf(argument, "%s\n", text);
+}
+
+static void put_pivot(FILE *out, const struct report *report, bool colour)
+{
+    struct pivot pivot;
+
+    if (weir__pivot_init(&pivot, report) == 0) {
+        fprintf(out, "\n%s\n\n", weir__pivot_title);
+        weir__grid_put(out, &pivot.grid, colour);
+        weir__pivot_legend(&pivot, report, put_legend_line, out);
+    }
+    weir__pivot_deinit(&pivot);
 }
 
 void weir__report_table(FILE *out, const struct report *report, bool colour)
@@ -252,8 +219,8 @@ void weir__report_table(FILE *out, const struct report *report, bool colour)
         fputs("* best of its column, or no worse than the best beyond noise; ± the farther end of "
               "the 95 % interval\n",
               out);
-        if (report->shape.kind == SHAPE_BURST)
-            put_burst_matrix(&style, report);
+        if (weir__pivot_wanted(report))
+            put_pivot(out, report, colour);
     }
     if (weir__shape_weighs(report->shape.kind))
         weir__report_put_memory(out, report);
