@@ -14,24 +14,32 @@
 extern const struct weir_model weir__model_bare_uring;
 #endif
 extern const struct weir_model weir__model_bare_epoll;
+extern const struct weir_model weir__model_epoll_loop;
 extern const struct weir_model weir__model_epoll_reactor;
 extern const struct weir_model weir__model_epoll_reactor_et;
 extern const struct weir_model weir__model_iterative;
 extern const struct weir_model weir__model_leader_follower;
+extern const struct weir_model weir__model_nonblocking;
+extern const struct weir_model weir__model_poll_loop;
 extern const struct weir_model weir__model_poll_reactor;
 extern const struct weir_model weir__model_prefork;
 extern const struct weir_model weir__model_prefork_reuseport;
+extern const struct weir_model weir__model_select_loop;
 extern const struct weir_model weir__model_select_reactor;
 extern const struct weir_model weir__model_thread;
 extern const struct weir_model weir__model_thread_pool;
 
 const struct weir_model *const weir_models[] = {
     &weir__model_iterative,
+    &weir__model_nonblocking,
     &weir__model_thread,
     &weir__model_prefork,
     &weir__model_prefork_reuseport,
     &weir__model_thread_pool,
     &weir__model_leader_follower,
+    &weir__model_select_loop,
+    &weir__model_poll_loop,
+    &weir__model_epoll_loop,
     &weir__model_epoll_reactor,
     &weir__model_epoll_reactor_et,
     &weir__model_select_reactor,

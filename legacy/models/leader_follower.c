@@ -54,7 +54,8 @@ static void follow_and_serve(void *argument)
 
 static int start(const struct weir_model_options *options, struct weir_model_counters *counters)
 {
-    struct weir__blocking *blocking = malloc(sizeof *blocking);
+    struct weir__blocking *blocking =
+        aligned_alloc(alignof(struct weir__blocking), sizeof *blocking);
     if (!blocking)
         return -ENOMEM;
     blocking->options = options;

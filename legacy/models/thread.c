@@ -45,7 +45,7 @@ static void serve_conn(void *argument)
 /* 0 or -errno: then there is no thread, and `fd` is still the caller's. */
 static int start(const struct weir_model_options *options, struct weir_model_stats *stats, int fd)
 {
-    struct conn *conn = malloc(sizeof *conn);
+    struct conn *conn = aligned_alloc(alignof(struct conn), sizeof *conn);
     if (!conn)
         return -ENOMEM;
     conn->fd = fd;

@@ -47,7 +47,7 @@ static void accept_and_serve(void *argument)
 
 static int start(const struct weir_model_options *options, struct weir_model_counters *counters)
 {
-    struct worker *worker = malloc(sizeof *worker);
+    struct worker *worker = aligned_alloc(alignof(struct worker), sizeof *worker);
     if (!worker)
         return -ENOMEM;
     worker->blocking.options = options;
