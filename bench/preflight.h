@@ -94,12 +94,11 @@ struct limits_cell {
     enum shape_kind shape; /* how the driver uses its connections */
     uint64_t conns;        /* 0: not known, as in `serve`: only its pool is checked */
     uint64_t backlog;      /* of listen(2); 0: the system's most */
-    uint64_t stack_bytes;  /* of a worker that is a thread; 0: what pthread_create(3) takes */
 };
 
 /*
  * Whether this server can do its cell on this machine. 0; or -ERANGE, and `text` says why in one
- * line: "thread: 10000 threads need 78.1 GiB of address space (CommitLimit), have 3.0 GiB: ...",
+ * line: "thread: 10000 threads need 10064 of kernel.threads-max, have 4900: sysctl ...",
  * "iterative: backlog 4096 < 10000: ...". What all rows share (descriptors, ports, ...) is not
  * looked at: weir__limits_require() does, once for the whole table.
  */

@@ -82,7 +82,9 @@ uint64_t weir__limits_workers(const struct limits_cell *cell, struct limits_need
         need->processes = workers;
     else
         need->threads = workers;
-    need->stack_bytes = cell->stack_bytes;
+    /* Shards of an engine have no reason to choose. */
+    bool classic = cell->traits & (WEIR_MODEL_BLOCKING | WEIR_MODEL_REACTOR);
+    need->stack_bytes = classic ? WEIR_MODEL_STACK_BYTES : 0;
     return workers;
 }
 

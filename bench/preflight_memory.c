@@ -9,8 +9,11 @@
 
 /* What a worker takes before it does anything, measured: the kernel's stack and records, page
  * tables, and the pages touched by a thread or copied by a process. */
-#define THREAD_BYTES  (40u << 10)
+#define THREAD_BYTES  (48u << 10)
 #define PROCESS_BYTES (128u << 10)
+
+/* Address space of a thread beside its stack: its buffers and its share of malloc's. */
+#define THREAD_HEAP_BYTES (96u << 10)
 
 /* Beside stacks: the buffers and code of a server or the driver. */
 #define SPARE_BYTES    (128ull << 20)
@@ -25,7 +28,7 @@ static uint64_t memory_needed(const struct limits_need *need)
            need->processes * PROCESS_BYTES;
 }
 
-static uint64_t stacks_needed(const struct limits_need *need)
+static uint64_t space_needed(const struct limits_need *need)
 {
     pthread_attr_t attr;
     size_t bytes = need->stack_bytes;
@@ -33,7 +36,7 @@ static uint64_t stacks_needed(const struct limits_need *need)
         pthread_attr_getstacksize(&attr, &bytes);
         pthread_attr_destroy(&attr);
     }
-    return need->threads * bytes;
+    return need->threads * (bytes + THREAD_HEAP_BYTES);
 }
 
 static void check_available(struct check *check)
@@ -94,7 +97,7 @@ static void check_cgroup(struct check *check)
 
 static void check_address_space(struct check *check)
 {
-    uint64_t need = stacks_needed(check->need) + SPARE_BYTES;
+    uint64_t need = space_needed(check->need) + SPARE_BYTES;
     weir__check_add(check, "address space (RLIMIT_AS)", weir__check_rlimit(RLIMIT_AS), need,
                     LIMIT_MISSING, "ulimit -v unlimited, or smaller stacks: ulimit -s 256")
         ->unit = LIMIT_BYTES;
@@ -106,7 +109,7 @@ static void check_commit(struct check *check)
     static const char name[] = "address space (CommitLimit)";
     const struct limits_need *want = check->need;
     uint64_t mode, limit, used;
-    uint64_t need = stacks_needed(want) + want->processes * PROCESS_BYTES + SPARE_BYTES;
+    uint64_t need = space_needed(want) + want->processes * PROCESS_BYTES + SPARE_BYTES;
     bool known = weir__check_number(check, "proc/sys/vm/overcommit_memory", &mode);
     struct limit *line;
     if (known && mode != 2) {

@@ -56,7 +56,7 @@ int weir__threads_init(const struct weir_model_options *options, void (*body)(vo
     pthread_cond_init(&threads.all_ended, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_attr_init(&threads.attributes);
-    pthread_attr_setstacksize(&threads.attributes, WEIR__THREAD_STACK_BYTES);
+    pthread_attr_setstacksize(&threads.attributes, WEIR_MODEL_STACK_BYTES);
     threads.failed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return threads.failed_fd < 0 ? -errno : 0;
 }

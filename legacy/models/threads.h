@@ -13,14 +13,6 @@
 
 #include "legacy/models/blocking.h"
 
-/*
- * Of each thread. The default, RLIMIT_STACK, is mostly 8 MiB: 10,000 of them are 78 GiB of address
- * space, and where huge pages are always given, one of 2 MiB for a thread that needs two small
- * ones. The buffers are on the heap; what is left are the frames of libc and a workload (together
- * under 8 KiB), thread-local storage, and a signal's frame (up to 11 KiB with AMX).
- */
-enum { WEIR__THREAD_STACK_BYTES = 64 * 1024 };
-
 /* Threads will run body(argument of start). 0 or -errno. */
 int weir__threads_init(const struct weir_model_options *options, void (*body)(void *argument));
 

@@ -129,9 +129,8 @@ Test(cell, a_thread_for_each_connection_needs_threads_mappings_and_address_space
     struct limits_cell cell = thread;
     expect_done(&cell);
     cell.conns = 10000;
-    cell.stack_bytes = 8 << 20;
     machine_write("proc/sys/vm/overcommit_memory", "2\n");
-    expect_reason(&cell, "thread: 10000 threads need 78.2 GiB of address space (CommitLimit), "
+    expect_reason(&cell, "thread: 10000 threads need 1.7 GiB of address space (CommitLimit), "
                          "have 293.0 MiB: sysctl -w vm.overcommit_memory=0");
     machine_write("proc/sys/vm/overcommit_memory", "0\n");
     expect_done(&cell);
@@ -140,6 +139,18 @@ Test(cell, a_thread_for_each_connection_needs_threads_mappings_and_address_space
     machine_write("proc/sys/vm/max_map_count", "65530\n");
     machine_write("proc/sys/kernel/threads-max", "5000\n");
     expect_reason(&cell, "thread: 10000 threads need 10064 of kernel.threads-max, have 4900: ");
+}
+
+Test(cell, threads_of_models_have_small_stacks_and_those_of_shards_the_default)
+{
+    struct limits_cell cell = pool;
+    cell.workers = 100;
+    machine_write("proc/sys/vm/overcommit_memory", "2\n");
+    expect_done(&cell);
+    cell.engine = "epoll-shards";
+    cell.traits = WEIR_MODEL_POOL | WEIR_MODEL_REUSEPORT;
+    expect_reason(&cell, "epoll-shards: 100 threads need ");
+    cr_expect(strstr(text, "of address space (CommitLimit), have 293.0 MiB"), "'%s'", text);
 }
 
 Test(cell, a_process_for_each_connection_needs_pids_and_memory)

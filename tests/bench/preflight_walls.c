@@ -43,8 +43,8 @@ static const struct wall {
     {"net.ipv4.tcp_mem", "proc/net/sockstat", "TCP: inuse 4 orphan 0 tw 0 alloc 4 mem 17625\n",
      "TCP: inuse 4 orphan 0 tw 0 alloc 4 mem 19000\n", LIMIT_WARN, 1000, 2375,
      "net.ipv4.tcp_mem='21375 21375 42750'"},
-    {"memory", "proc/meminfo", "MemAvailable: 49500 kB\n", "MemAvailable: 4096 kB\n", LIMIT_MISSING,
-     4096 * 1024, 1000 * (9728 + 40960), "48 MiB"},
+    {"memory", "proc/meminfo", "MemAvailable: 57500 kB\n", "MemAvailable: 4096 kB\n", LIMIT_MISSING,
+     4096 * 1024, 1000 * (9728 + 49152), "56 MiB"},
     {"vm.max_map_count", "proc/sys/vm/max_map_count", "3024\n", "3000\n", LIMIT_MISSING, 3000, 3024,
      "vm.max_map_count=3024"},
     {"kernel.threads-max", "proc/sys/kernel/threads-max", "1164\n", "1100\n", LIMIT_MISSING, 1000,
@@ -149,7 +149,7 @@ Test(walls, connection_tracking_is_one_only_where_it_is_on)
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
-static const uint64_t memory_need = 1000 * (9728 + 40960);
+static const uint64_t memory_need = 1000 * (9728 + 49152);
 
 Test(walls, a_memory_cgroup_is_one_of_version_2_and_its_cache_does_not_count)
 {
@@ -160,7 +160,7 @@ Test(walls, a_memory_cgroup_is_one_of_version_2_and_its_cache_does_not_count)
     machine_write("sys/fs/cgroup/a/b/memory.current", "9000000\n");
     machine_write("sys/fs/cgroup/a/b/memory.stat", "anon 4000000\ninactive_file 5000000\n");
     machine_check(&machine_thousand);
-    machine_expect("cgroup memory", LIMIT_MISSING, 6000000, memory_need, "by 43 MiB");
+    machine_expect("cgroup memory", LIMIT_MISSING, 6000000, memory_need, "by 51 MiB");
 }
 
 Test(walls, a_memory_cgroup_is_one_of_version_1)
@@ -197,7 +197,11 @@ Test(walls, cgroups_are_unknown_where_the_process_does_not_know_its_own)
     expect_unknown("cgroup pids.max");
 }
 
-static const uint64_t space_need = (128ull << 20) + 1000 * (64 << 10);
+/* Of a thousand threads with stacks of so many bytes, and 96 KiB each for buffers. */
+static uint64_t space_of(uint64_t stack_bytes)
+{
+    return (128ull << 20) + 1000 * (stack_bytes + (96 << 10));
+}
 
 /* In sizes that leave a sanitizer the address space it takes. */
 Test(walls, stacks_count_against_the_address_space_of_a_process)
@@ -205,11 +209,11 @@ Test(walls, stacks_count_against_the_address_space_of_a_process)
     struct limits_need need = machine_thousand;
     machine_limit(RLIMIT_AS, 1ull << 50);
     machine_check(&need);
-    machine_expect("address space (RLIMIT_AS)", LIMIT_OK, 1ull << 50, space_need, "");
+    machine_expect("address space (RLIMIT_AS)", LIMIT_OK, 1ull << 50, space_of(64 << 10), "");
     need.stack_bytes = 1ull << 42;
     machine_check(&need);
-    machine_expect("address space (RLIMIT_AS)", LIMIT_MISSING, 1ull << 50,
-                   (128ull << 20) + 1000 * (1ull << 42), "ulimit -v unlimited");
+    machine_expect("address space (RLIMIT_AS)", LIMIT_MISSING, 1ull << 50, space_of(1ull << 42),
+                   "ulimit -v unlimited");
 }
 
 Test(walls, stacks_count_against_the_commit_limit_where_overcommit_is_strict)
@@ -221,9 +225,9 @@ Test(walls, stacks_count_against_the_commit_limit_where_overcommit_is_strict)
     cr_expect_eq(machine_find(name)->have, UINT64_MAX);
     machine_write("proc/sys/vm/overcommit_memory", "2\n");
     machine_check(&machine_thousand);
-    machine_expect(name, LIMIT_OK, 300000 * 1024, space_need, "");
+    machine_expect(name, LIMIT_OK, 300000 * 1024, space_of(64 << 10), "");
     machine_check(&need);
-    machine_expect(name, LIMIT_MISSING, 300000 * 1024, (128ull << 20) + 1000 * (8ull << 20),
+    machine_expect(name, LIMIT_MISSING, 300000 * 1024, space_of(8ull << 20),
                    "vm.overcommit_memory=0");
     machine_write("proc/meminfo", "MemAvailable:  1048576 kB\n");
     expect_unknown(name);
@@ -266,6 +270,9 @@ Test(walls, a_users_threads_are_limited_but_for_root_and_who_may_exceed_it)
     machine_check(&machine_thousand);
     machine_expect(name, LIMIT_OK, UINT64_MAX, 1064, "");
     set_user("0", "0001000000", "0 1000 1\n"); /* root of a user namespace only */
+    machine_check(&machine_thousand);
+    machine_expect(name, LIMIT_MISSING, 1063, 1064, "ulimit -u 1064");
+    set_user("0", none, "0 0 65536\n"); /* and of one that has the machine's first users */
     machine_check(&machine_thousand);
     machine_expect(name, LIMIT_MISSING, 1063, 1064, "ulimit -u 1064");
     machine_remove("proc/self/status");

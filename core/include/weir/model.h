@@ -62,6 +62,15 @@ enum weir_model_trait {
     WEIR_MODEL_SPINS = 128,          /* takes all of its CPU also when nothing happens */
 };
 
+/*
+ * The stack of a worker that is a thread. The default, RLIMIT_STACK, is mostly 8 MiB: 10,000 of
+ * them are 78 GiB of address space, and where huge pages are always given, one of 2 MiB for a
+ * thread that needs two small ones. The buffers are on the heap; what is left are the frames of
+ * libc and a workload (together under 8 KiB), thread-local storage, and a signal's frame (up to
+ * 11 KiB with AMX).
+ */
+#define WEIR_MODEL_STACK_BYTES (64u << 10)
+
 /* One `key=value` that a model takes behind its name and a colon. */
 struct weir_model_choice {
     const char *key;
