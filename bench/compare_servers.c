@@ -60,26 +60,17 @@ __attribute__((format(printf, 2, 3))) static void skip(struct contender *contend
 static bool can_serve(struct contender *contender, unsigned workers)
 {
     const struct engine_entry *entry = contender->choice->entry;
-    unsigned conns = contender->conns;
-    unsigned at_once = entry->traits & WEIR_MODEL_POOL ? workers : 1;
-    struct limits_cell cell = {
+    const struct limits_cell cell = {
         .engine = contender->choice->name,
         .traits = entry->traits,
         .workers = workers,
         .shape = contender->shape.kind,
-        .conns = conns,
+        .conns = contender->conns,
     };
     char text[SERVER_TEXT_BYTES];
 
     if (entry->missing != NULL)
         skip(contender, "%s", entry->missing);
-    else if (entry->traits & WEIR_MODEL_HOLDS_WORKER && conns > at_once &&
-             weir__shape_holds_conns(contender->shape.kind))
-        skip(contender,
-             "it serves %u connection%s at once, each to its end, and %u stay open: see --shape "
-             "burst or churn%s",
-             at_once, at_once == 1 ? "" : "s", conns,
-             entry->traits & WEIR_MODEL_POOL ? ", or --workers" : "");
     else if (entry->command == NULL && weir__limits_cell(&cell, text, sizeof text) < 0)
         skip(contender, "%s", text);
     return !contender->skipped;
