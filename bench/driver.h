@@ -133,6 +133,10 @@ struct driver_slice {
      * elapsed_ns) are below the plan's, and few are late, the server did not keep up. */
     uint64_t planned, late;
 
+    /* churn: no ports were left to connect from, all being open or in TIME_WAIT, and so it ended
+     * before its time. What it did until then counts. */
+    bool out_of_ports;
+
     /* ramp: how long each thousand took; and in the first slice of a target (`weighed`), what a
      * connection costs in memory. `requests` is how many connections were reached. */
     struct driver_ramp ramp;
@@ -195,9 +199,10 @@ int weir__driver_open(struct driver *driver, const struct driver_target *target,
  * one way; idle, as closed on a share of the connections; open, requests on a plan; ramp,
  * connections are opened, held for duration_ns, and reset. Fills `*out`
  * whole. Returns 0 even if connections failed or bytes were wrong (out->errors says so: a result,
- * not a failure of the call); -ENOTCONN if no connection is left; -ENOENT for a target that is not
- * open; -EPIPE when the driver died. Takes at most duration_ns + answer_timeout_ns and a little;
- * open, where a request may leave as late as that, twice the timeout.
+ * not a failure of the call); -ENOTCONN if no connection is left; -EADDRNOTAVAIL where churn (or a
+ * burst) has no ports left; -ENOENT for a target that is not open; -EPIPE when the driver died.
+ * Takes at most duration_ns + answer_timeout_ns and a little; open, where a request may leave as
+ * late as that, twice the timeout.
  */
 int weir__driver_slice(struct driver *driver, uint32_t target_id, uint64_t duration_ns,
                        struct driver_slice *out);

@@ -24,11 +24,27 @@ static void client_send(struct drive_worker *worker, struct drive_conn *conn)
         conn->phase = CONN_ASKING;
 }
 
+/* No port is left to connect from: the slice ends for this client, who has done nothing wrong. */
+static void client_rests(struct drive_worker *worker)
+{
+    worker->out.out_of_ports = true;
+    worker->ports_left = 0;
+    worker->active--;
+    worker->out.conns_alive++;
+}
+
 static void client_connect(struct drive_worker *worker, struct drive_conn *conn)
 {
-    uint32_t source = weir__drive_churn_source(worker->target, worker->made++);
-    if (weir__drive_connect(worker, conn, source))
+    int rc = -EADDRNOTAVAIL;
+    if (worker->ports_left > 0) {
+        uint32_t source = weir__drive_churn_source(worker->target, worker->made++);
+        worker->ports_left--;
+        rc = weir__drive_connect(worker, conn, source);
+    }
+    if (rc == 0)
         client_send(worker, conn);
+    else if (rc == -EADDRNOTAVAIL)
+        client_rests(worker);
 }
 
 static void client_start(struct drive_worker *worker, struct drive_conn *conn)

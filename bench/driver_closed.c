@@ -171,7 +171,8 @@ static void conn_start(struct drive_worker *worker, struct drive_conn *conn)
     else
         rc = weir__drive_watch(worker, conn);
     if (rc < 0)
-        weir__drive_fail(worker, conn, ": connect: %s", strerror(-rc));
+        weir__drive_fail(worker, conn, ": connect: %s%s", strerror(-rc),
+                         weir__drive_connect_cure(rc));
 }
 
 const struct drive_machine weir__drive_closed = {

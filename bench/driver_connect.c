@@ -48,6 +48,14 @@ uint32_t weir__drive_churn_source(const struct drive_target *target, uint64_t ma
     return is_loopback4(&target->spec) ? 1 + (uint32_t)(made % CHURN_SOURCES) : 0;
 }
 
+uint64_t weir__drive_sources(const struct drive_target *target)
+{
+    uint64_t each = (target->spec.conns - 1) / WEIR__DRIVE_SOURCE_CONNS + 1;
+    if (!is_loopback4(&target->spec))
+        return 1;
+    return target->spec.shape.kind == SHAPE_CHURN ? CHURN_SOURCES : BURST_SOURCES * each;
+}
+
 static int bind_source(int fd, uint32_t source)
 {
     struct sockaddr_in in = {.sin_family = AF_INET};
@@ -127,7 +135,7 @@ const char *weir__drive_connect_cure(int rc)
     return "";
 }
 
-bool weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, uint32_t source)
+int weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, uint32_t source)
 {
     const struct driver_target *spec = &worker->target->spec;
     char error[WEIR__DRIVER_TEXT_BYTES];
@@ -136,8 +144,9 @@ bool weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, u
     conn->phase = CONN_CONNECTING;
     conn->fd = weir__drive_socket(worker->target, source, error);
     if (conn->fd < 0) {
+        int failure = conn->fd;
         weir__drive_fail(worker, conn, ": %s", error);
-        return false;
+        return failure;
     }
     int rc = 0;
     if (connect(conn->fd, (const struct sockaddr *)&spec->addr, spec->addr_len) < 0 &&
@@ -145,10 +154,12 @@ bool weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, u
         rc = -errno;
     else
         rc = weir__drive_watch(worker, conn);
-    if (rc < 0)
+    if (rc == -EADDRNOTAVAIL)
+        weir__drive_reset(conn);
+    else if (rc < 0)
         weir__drive_fail(worker, conn, ": connect: %s%s", strerror(-rc),
                          weir__drive_connect_cure(rc));
-    return rc == 0;
+    return rc;
 }
 
 static int connect_failed(const struct drive_conn *conn, int rc, char *error)

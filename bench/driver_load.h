@@ -90,6 +90,7 @@ struct drive_worker {
     uint32_t active;   /* connections with something in flight */
     uint64_t check_ns; /* when to look for connections that waited too long */
     uint64_t first_ns, last_ns, end_ns, cpu_ns;
+    uint64_t ports_left;          /* churn: connections it may still make */
     bool stalled;                 /* ramp: nothing is answered any more */
     _Atomic uint64_t progress_ns; /* last_ns as of the latest turn, for the others of the team */
     struct driver_slice out;      /* its counts, first error and latencies */
@@ -149,6 +150,9 @@ uint32_t weir__drive_source(const struct drive_target *target, uint32_t id, bool
  * that the ports of none run out while those before it are in TIME_WAIT. */
 uint32_t weir__drive_churn_source(const struct drive_target *target, uint64_t made);
 
+/* How many source addresses the clients of churn, or of bursts one after another, have. */
+uint64_t weir__drive_sources(const struct drive_target *target);
+
 /* What to do about a connect that failed with -errno `rc`: ": nothing listens there", or "". */
 const char *weir__drive_connect_cure(int rc);
 
@@ -160,8 +164,9 @@ int weir__drive_socket(const struct drive_target *target, uint32_t source, char 
  * first that failed with a message; the others are left as they are. */
 int weir__drive_connect_all(struct drive_worker *worker, uint64_t deadline_ns, char *error);
 
-/* Begins connecting `conn` from that source. False: it is given up. */
-bool weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, uint32_t source);
+/* Begins connecting `conn` from that source. 0; -EADDRNOTAVAIL where there is no port left, and
+ * nothing is open or counted; another -errno: it is given up. */
+int weir__drive_connect(struct drive_worker *worker, struct drive_conn *conn, uint32_t source);
 
 /* Closes with a reset, where it is open: neither end keeps a TIME_WAIT socket, and a server that
  * was busy with it is free at once. */
@@ -169,6 +174,15 @@ void weir__drive_reset(struct drive_conn *conn);
 
 /* Has the worker's epoll watch `conn`. 0 or -errno. */
 int weir__drive_watch(struct drive_worker *worker, struct drive_conn *conn);
+
+/* --- driver_ports.c: ports to connect from -------------------------------------------------- */
+
+/* What proc is below: "" is the running system; tests make up another. */
+extern const char *weir__drive_root;
+
+/* How many connections may still be made before all ports are in TIME_WAIT, UINT64_MAX: any number.
+ * -EADDRNOTAVAIL where there are fewer than clients, with a message. */
+int weir__drive_ports_left(const struct drive_target *target, uint64_t *left, char *error);
 
 /* --- driver_worker.c: one worker's slice ---------------------------------------------------- */
 

@@ -54,8 +54,11 @@ static uint64_t ramp_tick(struct drive_worker *worker, uint64_t now_ns)
         uint32_t source = weir__drive_source(worker->target, conn->id, false);
         conn->seq = 0;
         worker->active++;
-        if (weir__drive_connect(worker, conn, source))
+        int rc = weir__drive_connect(worker, conn, source);
+        if (rc == 0)
             conn_send(worker, conn);
+        else if (rc == -EADDRNOTAVAIL)
+            weir__drive_fail(worker, conn, ": connect%s", weir__drive_connect_cure(rc));
     }
     weir__drive_more(worker, worker->made < worker->count && worker->out.errors == 0);
     return UINT64_MAX;

@@ -294,6 +294,7 @@ static void merge(struct driver_slice *out, const struct drive_worker *worker)
     out->connect_retries += own->connect_retries;
     out->conns_alive += own->conns_alive;
     out->cut |= own->cut;
+    out->out_of_ports |= own->out_of_ports;
     out->planned += own->planned;
     out->late += own->late;
     out->driver_cpu_ns += worker->cpu_ns;
@@ -353,12 +354,18 @@ static uint32_t count_idle(const struct drive_target *target)
 }
 
 /* The clients of churn have no connection between slices: all begin anew, those that failed too. */
-static void churn_prepare(struct drive_target *target)
+static int churn_prepare(struct drive_target *target, char *error)
 {
+    uint64_t left;
+    int rc = weir__drive_ports_left(target, &left, error);
+    if (rc < 0)
+        return rc;
     for (unsigned i = 0; i < target->threads; i++) {
+        target->closed[i].ports_left = left / target->threads;
         for (uint32_t k = 0; k < target->closed[i].count; k++)
             target->closed[i].conns[k].phase = CONN_IDLE;
     }
+    return 0;
 }
 
 int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
@@ -367,8 +374,9 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
     if (target->spec.shape.kind == SHAPE_RAMP)
         return weir__drive_ramp(target, duration_ns, out, error);
     bool churn = target->spec.shape.kind == SHAPE_CHURN;
-    if (churn)
-        churn_prepare(target);
+    int rc = churn ? churn_prepare(target, error) : 0;
+    if (rc < 0)
+        return rc;
     if (count_idle(target) == 0)
         return fail(error, -ENOTCONN, "no connection is left");
     uint64_t deadline_ns = weir__drive_now_ns() + duration_ns;
@@ -378,7 +386,12 @@ int weir__drive_target_slice(struct drive_target *target, uint64_t duration_ns,
         if (target->spec.shape.kind == SHAPE_OPEN)
             weir__drive_plan_prepare(&target->closed[i], i, duration_ns);
     }
-    int rc = weir__drive_measure(target, target->closed, out, error);
+    rc = weir__drive_measure(target, target->closed, out, error);
+    if (rc == 0 && out->out_of_ports && out->requests == 0) {
+        snprintf(error, WEIR__DRIVER_TEXT_BYTES, "connect%s",
+                 weir__drive_connect_cure(-EADDRNOTAVAIL));
+        return -EADDRNOTAVAIL;
+    }
     if (rc == 0 && !churn)
         out->conns_alive = count_idle(target);
     if (target->spec.shape.kind == SHAPE_OPEN && out->elapsed_ns < duration_ns)
@@ -432,7 +445,10 @@ int weir__drive_target_burst(struct drive_target *target, const cpu_set_t *cpus,
         for (unsigned i = 0; i < target->threads; i++)
             target->burst[i].machine = &weir__drive_closed;
     }
-    int rc = burst_prepare(target, bound_ns, error);
+    uint64_t left;
+    int rc = weir__drive_ports_left(target, &left, error);
+    if (rc == 0)
+        rc = burst_prepare(target, bound_ns, error);
     if (rc == 0)
         rc = weir__drive_measure(target, target->burst, out, error);
     burst_clear(target);

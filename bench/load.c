@@ -38,7 +38,8 @@ struct load {
     /* of all slices */
     uint64_t requests, errors, elapsed_ns, connect_retries, planned, late;
     unsigned rounds, bound_rounds, cut_rounds;
-    uint32_t reached; /* ramp: connections, by the worst */
+    bool out_of_ports; /* churn */
+    uint32_t reached;  /* ramp: connections, by the worst */
     struct histogram latency;
     double rss_idle;
     struct memory_per_conn per_conn;
@@ -189,6 +190,7 @@ static void add_slice(struct load *load)
     load->planned += slice->planned;
     load->late += slice->late;
     load->cut_rounds += slice->cut;
+    load->out_of_ports |= slice->out_of_ports;
     if (load->rounds == 1 || slice->conns_alive < load->reached)
         load->reached = slice->conns_alive;
     if (slice->weighed)
@@ -211,7 +213,7 @@ static void add_slice(struct load *load)
 static bool goes_on(const struct load *load, uint64_t began_ns)
 {
     const struct load_options *options = load->options;
-    if (interrupted || load->rounds >= rounds_at_most(options))
+    if (interrupted || load->out_of_ports || load->rounds >= rounds_at_most(options))
         return false;
     if (is_burst(options) && options->bursts > 0)
         return true;
@@ -251,6 +253,10 @@ static int run(struct load *load)
         }
     }
     weir__progress_clear(&load->progress);
+    if (rc == -EADDRNOTAVAIL && load->rounds > 0) {
+        load->out_of_ports = true;
+        rc = 0;
+    }
     if (rc < 0)
         fprintf(stderr, "weir-bench load: %s\n", weir__driver_error(load->driver));
     return rc;
@@ -307,7 +313,7 @@ static int report(struct load *load)
 {
     const struct load_options *options = load->options;
     char driver_cpus[CLI_TEXT_BYTES], server_cpus[CLI_TEXT_BYTES], retries[160], cuts[160];
-    const char *notes[2];
+    const char *notes[3];
     size_t note_count = 0;
     struct report_cell cell;
     struct host host;
@@ -324,6 +330,12 @@ static int report(struct load *load)
         notes[note_count++] = cuts;
     weir__host_read(&host);
     fill_cell(load, &cell);
+    if (load->out_of_ports)
+        notes[note_count++] =
+            "it ended early: no ports were left to connect from, as each connection that ends "
+            "holds "
+            "one for a while (TIME_WAIT): widen net.ipv4.ip_local_port_range, or load a server on "
+            "127.0.0.0/8";
     const struct report document = {
         .host = &host,
         .tool = "load",
@@ -388,6 +400,8 @@ static int load_server(struct load *load)
         return EXIT_FAILED;
     if (interrupted)
         return EXIT_INTERRUPTED;
+    if (ran == -EADDRNOTAVAIL)
+        return EXIT_NOTHING_RAN;
     if (ran < 0)
         return EXIT_FAILED;
     return load->requests > 0 ? EXIT_DONE : EXIT_NOTHING_RAN;
