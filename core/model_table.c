@@ -17,12 +17,15 @@ extern const struct weir_model weir__model_bare_epoll;
 extern const struct weir_model weir__model_epoll_loop;
 extern const struct weir_model weir__model_epoll_reactor;
 extern const struct weir_model weir__model_epoll_reactor_et;
+extern const struct weir_model weir__model_fork;
 extern const struct weir_model weir__model_iterative;
 extern const struct weir_model weir__model_leader_follower;
+extern const struct weir_model weir__model_main_sub_procs;
 extern const struct weir_model weir__model_nonblocking;
 extern const struct weir_model weir__model_poll_loop;
 extern const struct weir_model weir__model_poll_reactor;
 extern const struct weir_model weir__model_prefork;
+extern const struct weir_model weir__model_prefork_handoff;
 extern const struct weir_model weir__model_prefork_reuseport;
 extern const struct weir_model weir__model_select_loop;
 extern const struct weir_model weir__model_select_reactor;
@@ -32,9 +35,11 @@ extern const struct weir_model weir__model_thread_pool;
 const struct weir_model *const weir_models[] = {
     &weir__model_iterative,
     &weir__model_nonblocking,
+    &weir__model_fork,
     &weir__model_thread,
     &weir__model_prefork,
     &weir__model_prefork_reuseport,
+    &weir__model_prefork_handoff,
     &weir__model_thread_pool,
     &weir__model_leader_follower,
     &weir__model_select_loop,
@@ -44,6 +49,7 @@ const struct weir_model *const weir_models[] = {
     &weir__model_epoll_reactor_et,
     &weir__model_select_reactor,
     &weir__model_poll_reactor,
+    &weir__model_main_sub_procs,
     &weir__model_bare_epoll,
 #if WEIR_HAVE_URING
     &weir__model_bare_uring,

@@ -138,6 +138,12 @@ int weir_procs_fd(const struct weir_procs *procs)
     return procs->children.fd;
 }
 
+pid_t weir_procs_pid(const struct weir_procs *procs, unsigned index)
+{
+    assert(index < procs->options.workers);
+    return procs->places[index].pid;
+}
+
 int weir_procs_run(struct weir_procs *procs, int stop_fd)
 {
     struct pollfd fds[] = {{.fd = stop_fd, .events = POLLIN},

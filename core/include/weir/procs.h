@@ -16,6 +16,7 @@
 #define WEIR_PROCS_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #define WEIR_PROCS_MAX 1024
 
@@ -63,6 +64,9 @@ int weir_procs_fd(const struct weir_procs *procs);
  * the timeout of a poll(2).
  */
 int weir_procs_tend(struct weir_procs *procs);
+
+/* Worker `index`'s process id; 0: it has died, and its successor has not been started yet. */
+pid_t weir_procs_pid(const struct weir_procs *procs, unsigned index);
 
 /* Tends the pool until `stop_fd` is readable: all that a parent does who does not serve. 0, or
  * -errno. */
