@@ -57,16 +57,13 @@ static bool spins(const struct contender *contender)
     return contender->choice->entry->traits & WEIR_MODEL_SPINS;
 }
 
-static void update_pids(struct group *group, struct contender *contender)
+/* Of all its processes, which may be others than the last time. */
+static void weigh(const struct contender *contender, struct memory_reading *reading)
 {
     pid_t pids[SERVER_PIDS_MAX];
     unsigned count = weir__server_pids(&contender->server, pids);
 
-    if (count == SERVER_PIDS_MAX)
-        count = 0; /* there may be more: unknown rather than too little */
-    if (contender->pid_count != count || count > 1)
-        weir__driver_set_pids(group->driver, contender->target, pids, count);
-    contender->pid_count = count;
+    weir__memory_read(pids, count, contender->conns, reading);
 }
 
 static int open_target(struct group *group, struct contender *contender)
@@ -87,18 +84,18 @@ static int open_target(struct group *group, struct contender *contender)
 
     contender->per_conn = weir__memory_unknown();
     contender->reached = contender->conns;
-    target.pid_count = weir__server_pids(&contender->server, target.server_pids);
-    contender->pid_count = target.pid_count;
+    target.pid_count = 1; /* the driver finds its descendants, who come and go */
+    target.server_pids[0] = contender->server.pid;
     bool weighs = options->shape.kind == SHAPE_IDLE && !options->growth;
     struct memory_reading before, after;
     if (weighs)
-        weir__memory_read(target.server_pids, target.pid_count, contender->conns, &before);
+        weigh(contender, &before);
     int result = weir__driver_open(group->driver, &target, &contender->target);
     if (result == -EPIPE)
         return result;
     if (result == 0 && weighs) {
         weir__memory_settle(options->shape.settle_s);
-        weir__memory_read(target.server_pids, target.pid_count, contender->conns, &after);
+        weigh(contender, &after);
         contender->per_conn = weir__memory_per_conn(&before, &after, contender->conns);
     }
     if (result < 0) {
@@ -237,13 +234,11 @@ static int drive(struct group *group, struct contender *contender, struct driver
  */
 static void let_it_rest(struct contender *contender)
 {
-    pid_t pids[SERVER_PIDS_MAX];
     uint64_t deadline_ns = weir__clock_ns() + REST_TIMEOUT_NS;
     struct server_cpu cpu = {.still = contender->restless};
-    unsigned count = cpu.still ? 0 : weir__server_pids(&contender->server, pids);
 
     while (!cpu.still && !contender->restless) {
-        weir__drive_server_cpu_read(pids, count, &cpu);
+        weir__drive_server_cpu_read(&contender->server.pid, 1, &cpu);
         if (cpu.settled_ns < 0)
             return; /* unknown */
         contender->restless = !cpu.still && weir__clock_ns() >= deadline_ns;
@@ -422,10 +417,6 @@ static int run_rounds(struct group *group)
 {
     int result = group->plan.warms_up ? run_round(group, true, 0) : 0;
 
-    for (size_t i = 0; i < group->count; i++) {
-        if (group->contenders[i].open)
-            update_pids(group, &group->contenders[i]);
-    }
     while (result == 0 && !rounds_over(group)) {
         result = run_round(group, false, group->rounds + 1);
         if (result == 0 && !weir__compare_interrupted)

@@ -32,7 +32,6 @@ struct contender {
     bool skipped;    /* `why` says why it could not run here */
     bool failed;     /* `why` says how it failed */
     char why[SERVER_TEXT_BYTES];
-    unsigned pid_count;
     struct slice *slices; /* in the order of time */
     size_t slice_count;
     size_t slice_capacity;

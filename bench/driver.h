@@ -97,7 +97,7 @@ struct driver_target {
     uint64_t answer_timeout_ns;
     unsigned server_cpus; /* CPUs the server may use, to judge driver_bound; 0: 1 */
     unsigned pid_count;   /* 0: server CPU is unknown (a server that is not ours) */
-    pid_t server_pids[WEIR__DRIVER_PIDS_MAX];
+    pid_t server_pids[WEIR__DRIVER_PIDS_MAX]; /* descendants count, too: none of another's */
 };
 
 /* Milliseconds per 1000 connections of a ramp: the median thousand, the first, the last; of fewer
@@ -143,9 +143,10 @@ struct driver_slice {
     struct memory_per_conn per_conn;
     bool weighed;
 
-    /* CPU of all threads of all server_pids from before the first send until the server is idle
-     * again after the last response, so that server_cpu_ns / requests is exact; of a server that is
-     * never idle, until the last response. -1: unknown. */
+    /* CPU of all threads of all server_pids and of their descendants, the dead included, from
+     * before the first send until the server is idle again after the last response, so that
+     * server_cpu_ns / requests is exact; of a server that is never idle, until the last response.
+     * -1: unknown. */
     int64_t server_cpu_ns;
 
     uint64_t driver_cpu_ns; /* of the driving threads, within elapsed_ns */

@@ -246,8 +246,13 @@ int weir__drive_ramp_steps(uint64_t *done_ns, uint32_t count, uint64_t first_ns,
 
 /* --- driver_cpu.c --------------------------------------------------------------------------- */
 
-/* CPU time of all threads of the processes, in ns; -1 if there are none or one cannot be read. */
+/* CPU time of all threads of the processes and of their descendants, those included that have been
+ * waited for, in ns; -1 if there are none or one of `pids` is gone. */
 int64_t weir__drive_server_cpu_ns(const pid_t *pids, unsigned count);
+
+/* Those processes and their descendants at the moment, to be freed; NULL (and `*all` 0) where the
+ * above is -1. */
+pid_t *weir__drive_server_pids(const pid_t *pids, unsigned count, unsigned *all);
 
 struct server_cpu {
     int64_t at_once_ns; /* as first read; -1: unknown */

@@ -230,7 +230,10 @@ static void release(struct drive_target *target)
 static void weigh(const struct drive_target *target, struct memory_reading *reading)
 {
     const struct driver_target *spec = &target->spec;
-    weir__memory_read(spec->server_pids, spec->pid_count, spec->conns, reading);
+    unsigned count;
+    pid_t *pids = weir__drive_server_pids(spec->server_pids, spec->pid_count, &count);
+    weir__memory_read(pids, count, spec->conns, reading);
+    free(pids);
 }
 
 int weir__drive_ramp(struct drive_target *target, uint64_t hold_ns, struct driver_slice *out,

@@ -55,7 +55,10 @@ static const struct argp_option option_table[] = {
     {NULL, 0, NULL, 0, "The server and the driver:", 2},
     {"engine", OPTION_ENGINE, "NAME", 0, "What to call the server. Default: HOST:PORT", 0},
     {"server-pid", OPTION_PIDS, "PID,...", 0,
-     "Its processes on this machine, to measure their CPU time and memory", 0},
+     "Its processes on this machine, to measure their CPU time (that of their descendants, too) "
+     "and "
+     "memory",
+     0},
     {"server-cpus", OPTION_SERVER_CPUS, "LIST", 0,
      "The CPUs it may use, as 0-3,6, to judge who the bottleneck was. Default: one", 0},
     {"driver-cpus", OPTION_DRIVER_CPUS, "LIST", 0, "CPUs of the load driver. Default: any", 0},

@@ -192,6 +192,43 @@ Test(server_cpu, counts_this_process_and_not_one_that_is_gone)
     cr_expect_not(cpu.still);
 }
 
+/* Uses CPU time until `own` has so much. */
+static void spend(int64_t ns)
+{
+    while (weir__drive_server_cpu_ns((pid_t[]){getpid()}, 1) < ns)
+        ;
+}
+
+Test(server_cpu, includes_children_that_live_that_are_dead_and_that_were_buried)
+{
+    enum { SPENT_NS = 100000000, TICKS_NS = 20000000 };
+    int steps[2];
+    char byte;
+    cr_assert_eq(pipe(steps), 0);
+    pid_t self = getpid(), child = fork();
+    if (child == 0) {
+        pid_t grandchild = fork();
+        if (grandchild == 0) {
+            spend(SPENT_NS);
+            _exit(0);
+        }
+        waitpid(grandchild, NULL, 0);
+        spend(2 * SPENT_NS); /* its own half, and its child's */
+        (void)!write(steps[1], "x", 1);
+        pause();
+    }
+    cr_assert_eq(read(steps[0], &byte, 1), 1);
+    int64_t own = weir__drive_server_cpu_ns(&self, 1);
+    cr_expect_geq(own, 2 * SPENT_NS - TICKS_NS, "of %ju", (uintmax_t)own);
+    siginfo_t info;
+    kill(child, SIGKILL);
+    cr_assert_eq(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    cr_expect_geq(weir__drive_server_cpu_ns(&self, 1), 2 * SPENT_NS - TICKS_NS, "a zombie");
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    cr_expect_geq(weir__drive_server_cpu_ns(&self, 1), 2 * SPENT_NS - TICKS_NS, "buried");
+    cr_expect_lt(weir__drive_server_cpu_ns(&self, 1), 10 * (int64_t)SPENT_NS, "counted twice");
+}
+
 Test(server_cpu, of_a_process_that_waits_stands_still)
 {
     struct server_cpu cpu = {0};
