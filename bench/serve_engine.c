@@ -11,7 +11,9 @@
 #include <inttypes.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SECOND_NS         1000000000ull
 #define PRINT_STACK_BYTES (64u << 10)
@@ -57,36 +59,41 @@ static void print_loop_counters(const struct shard *shard, FILE *out)
 }
 
 /* One JSON line. */
-static void print_counters(const struct shard *shard)
+static void print_counters(const struct shard *shard, FILE *out)
 {
     struct weir_coro_stats c;
 
     weir_coro_pool_stats(weir_loop_coros(shard->loop), &c);
-    fprintf(stderr, "{\"uptime_s\":%.1f,\"engine\":\"%s\",",
+    fprintf(out, "{\"uptime_s\":%.1f,\"engine\":\"%s\",",
             (double)(weir_now_ns() - shard->started_ns) / (double)SECOND_NS,
             weir_loop_engine(shard->loop));
     if (shard->shares_port)
-        fprintf(stderr, "\"shard\":%u,", shard->index);
-    print_loop_counters(shard, stderr);
-    fprintf(stderr,
+        fprintf(out, "\"shard\":%u,", shard->index);
+    print_loop_counters(shard, out);
+    fprintf(out,
             ",\"stacks_live\":%" PRIu64 ",\"stacks_idle\":%" PRIu64 ",\"stacks_released\":%" PRIu64
             ",\"stacks_resident_bytes\":%" PRIu64 ",\"stacks_trimmed\":%" PRIu64
             ",\"trim_target\":%" PRIu64 "}\n",
             c.live, c.idle, c.released, c.resident_bytes, c.trimmed, c.trim_target);
 }
 
-/* Runs on a deep stack: printf takes more than a coroutine has. No other shard's lines come between
- * these. */
+/* Runs on a deep stack: printf takes more than a coroutine has. In one write, for no lines of
+ * another shard, which may be another process, are to come between these. */
 static void print(void *argument)
 {
     const struct shard *shard = argument;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
 
-    flockfile(stderr);
-    print_counters(shard);
+    if (out == NULL)
+        return; /* no memory for it: it is left out this time */
+    print_counters(shard, out);
     if (shard->print_all)
-        weir_coro_pool_each(weir_loop_coros(shard->loop), print_coroutine, stderr);
-    fflush(stderr);
-    funlockfile(stderr);
+        weir_coro_pool_each(weir_loop_coros(shard->loop), print_coroutine, out);
+    if (fclose(out) == 0 && write(STDERR_FILENO, text, bytes) < 0)
+        perror("weir-bench serve: printing the counters");
+    free(text);
 }
 
 void weir__shard_print(struct shard *shard, bool all)

@@ -40,16 +40,22 @@ static struct {
 /* --- in a worker --------------------------------------------------------------------------------
  */
 
-static volatile sig_atomic_t asked_to_stop;
 static void (*_Atomic stop_shard)(void);
+static int event_fd; /* of this worker */
 
+/* The task that waits for the event has to be told as well: a stop leaves it the whole drain. */
 static void on_stop(void)
 {
+    const uint64_t one = 1;
     void (*stop)(void) = stop_shard;
+    int saved = errno;
 
-    asked_to_stop = 1;
+    weir__serve_stopping = 1;
     if (stop != NULL)
         stop();
+    if (write(event_fd, &one, sizeof one) < 0)
+        errno = saved; /* it is full, and so readable */
+    errno = saved;
 }
 
 static void say(int code, const char *features)
@@ -67,7 +73,7 @@ static void worker_ready(const struct shards *shards, const struct shard *first,
 {
     (void)shards;
     stop_shard = stop;
-    if (asked_to_stop)
+    if (weir__serve_stopping)
         stop();
     say(EXIT_DONE, weir_loop_features(first->loop));
 }
@@ -88,6 +94,7 @@ static int work(void *argument, unsigned index)
     };
 
     (void)argument;
+    event_fd = server.event_fds[index];
     int code = weir__shards_serve(&shards);
 
     if (stop_shard == NULL)

@@ -60,7 +60,7 @@ static void control(void *argument)
 
         if (ready > 0 && read(shards->event_fd, &count, sizeof count) < 0 && errno != EAGAIN)
             return;
-        if (ready < 0 && ready != -ETIME)
+        if (weir__serve_stopping || (ready < 0 && ready != -ETIME))
             return; /* the loop is ending */
         bool all = weir__serve_asked || (shards->event_asks && ready > 0);
         if (!all && ready != -ETIME)

@@ -106,9 +106,11 @@ Test(models_kill, a_worker_takes_its_own_connections_with_it_and_no_other)
     enum { CONNS = 6 };
     struct server server = {0};
     int fds[CONNS];
-    pid_t workers[CONNS];
+    pid_t workers[CONNS] = {0};
     unsigned conns = at_once(CONNS), lost = 0;
     need_worker_processes();
+    if (!strncmp(subject_spec(), "uring", 5))
+        cr_skip_test("%s has connections that are no descriptors", subject_spec());
     SERVER_START(&server, conns, "echo");
     for (unsigned i = 0; i < conns; i++) {
         fds[i] = client(&server);
