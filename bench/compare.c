@@ -142,26 +142,24 @@ static int load_baseline(struct compare *compare)
     return 0;
 }
 
-/* What compare itself does between slices is kept off the servers' CPUs. */
-static void keep_off_server_cpus(const struct compare_options *options)
+int weir__compare_driver(const struct compare_options *options, struct driver **driver)
 {
-    if (sched_setaffinity(0, sizeof options->driver_cpus, &options->driver_cpus) < 0)
-        weir__compare_complain("cannot move to the driver's CPUs: %s; going on", strerror(errno));
-}
-
-static int start_driver(struct compare *compare)
-{
-    struct driver_options options = {
-        .cpus = &compare->options->driver_cpus,
-        .threads = compare->options->driver_threads,
+    struct driver_options wanted = {
+        .cpus = &options->driver_cpus,
+        .threads = options->driver_threads,
         .interrupted = &weir__compare_interrupted,
     };
-    int result = weir__driver_new(&compare->driver, &options);
+    char cpus[256];
 
-    if (result < 0)
-        weir__compare_complain("cannot start the load driver on CPUs %s: %s (%s)",
-                               compare->driver_cpus, strerror(-result),
-                               compare->driver != NULL ? weir__driver_error(compare->driver) : "");
+    if (sched_setaffinity(0, sizeof options->driver_cpus, &options->driver_cpus) < 0)
+        weir__compare_complain("cannot move to the driver's CPUs: %s; going on", strerror(errno));
+    int result = weir__driver_new(driver, &wanted);
+    if (result < 0) {
+        weir__cpus_format(&options->driver_cpus, cpus, sizeof cpus);
+        weir__compare_complain("cannot start the load driver on CPUs %s: %s (%s)", cpus,
+                               strerror(-result),
+                               *driver != NULL ? weir__driver_error(*driver) : "");
+    }
     return result;
 }
 
@@ -421,8 +419,7 @@ int weir__compare_measure(struct compare *compare)
     weir__compare_catch_signals();
     if (weir__host_ticks(&compare->ticks) < 0)
         compare->ticks = (struct host_ticks){0};
-    keep_off_server_cpus(options);
-    if (start_driver(compare) < 0)
+    if (weir__compare_driver(options, &compare->driver) < 0)
         return EXIT_FAILED;
     for (size_t i = 0; i < compare->part_count && may_go_on(compare); i++)
         run_group(compare, i);

@@ -25,6 +25,7 @@ struct compare_options {
     struct shape shape;
     unsigned conns[CLI_COUNTS_MAX];
     size_t conns_count;
+    bool conns_usual; /* nobody named them */
     uint32_t size_bytes;
     uint64_t frame_limit_bytes; /* 0: the workload's own */
     double budget_s;            /* for the whole run, where rounds is 0 */
@@ -141,6 +142,15 @@ int weir__compare_measure(struct compare *compare);
 struct report weir__compare_report(const struct compare *compare); /* borrows all it points to */
 int weir__compare_code(const struct compare *compare);
 void weir__compare_free(struct compare *compare);
+
+/* Starts the load driver, and moves this process, which works between slices, off the servers' CPUs
+ * and beside it. 0, or -errno, which has been told; `*driver` is to be freed whatever the result.
+ */
+int weir__compare_driver(const struct compare_options *options, struct driver **driver);
+
+/* Whether so many servers fit that have so many connections, all together. The same as below. */
+int weir__compare_fits_conns(const struct compare_options *options, uint64_t servers,
+                             uint64_t conns, char *text, size_t bytes);
 
 /* Whether so many servers, each with so many connections, fit this machine's limits and the driver.
  * 0, or -errno with a line in `text`. */

@@ -12,16 +12,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-int weir__compare_fits(const struct compare_options *options, uint64_t servers, char *text,
-                       size_t bytes)
+static unsigned most_conns(const struct compare_options *options)
 {
     unsigned most = 0;
 
     for (size_t i = 0; i < options->conns_count; i++)
         most = options->conns[i] > most ? options->conns[i] : most;
-    bool held = weir__shape_holds_conns(options->shape.kind);
+    return most;
+}
+
+int weir__compare_fits_conns(const struct compare_options *options, uint64_t servers,
+                             uint64_t conns, char *text, size_t bytes)
+{
+    unsigned most = most_conns(options);
     struct limits_need need = {
-        .driver_conns = held ? most * servers : most,
+        .driver_conns = conns,
         .server_conns = most,
         .conns_per_addr = most,
         .connect_burst = weir__shape_connects_at_once(options->shape.kind) ? most : 0,
@@ -33,15 +38,23 @@ int weir__compare_fits(const struct compare_options *options, uint64_t servers, 
                  WEIR__DRIVER_TARGETS_MAX);
         return -E2BIG;
     }
-    if (weir__limits_require(&need, text, bytes) < 0) {
-        size_t used = strlen(text);
-        if (held)
-            snprintf(text + used, bytes - used,
-                     " (all %" PRIu64 " servers, the A/A copy included, are connected at once)",
-                     servers);
-        return -ERANGE;
-    }
-    return 0;
+    return weir__limits_require(&need, text, bytes) < 0 ? -ERANGE : 0;
+}
+
+int weir__compare_fits(const struct compare_options *options, uint64_t servers, char *text,
+                       size_t bytes)
+{
+    unsigned most = most_conns(options);
+    bool held = weir__shape_holds_conns(options->shape.kind);
+    int result =
+        weir__compare_fits_conns(options, servers, held ? most * servers : most, text, bytes);
+    size_t used = result < 0 ? strlen(text) : 0;
+
+    if (result == -ERANGE && held)
+        snprintf(text + used, bytes - used,
+                 " (all %" PRIu64 " servers, the A/A copy included, are connected at once)",
+                 servers);
+    return result;
 }
 
 size_t weir__compare_batch(const struct compare_options *options, size_t rows, char *text,

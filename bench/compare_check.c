@@ -5,6 +5,7 @@
 #include "bench/compare_cli.h"
 
 #include "bench/ablate.h"
+#include "bench/growth.h"
 #include "bench/shape_cli.h"
 
 #include <weir/model.h>
@@ -45,6 +46,20 @@ static void check_ablation(struct argp_state *state, struct reading *reading)
     }
     argp_error(state, "--ablate %s: it has no features to switch; these have: %s", reading->ablate,
                error);
+}
+
+/* The shape it has, and no option that means another comparison. */
+static void check_growth(struct argp_state *state, struct compare_options *options)
+{
+    if (options->ablate || options->reference != NULL || options->baseline != NULL ||
+        options->seed_names || options->seed_figures)
+        argp_error(state, "--growth holds each engine against itself: leave out --ablate, "
+                          "--reference, --baseline and the seeds");
+    if (options->shape.given && options->shape.kind != SHAPE_IDLE)
+        argp_error(state, "--growth is of --shape idle, not %s",
+                   weir__shape_words(options->shape.kind)->name);
+    if (!options->shape.given)
+        options->shape = (struct shape){.kind = SHAPE_IDLE, .active = GROWTH_ACTIVE_DEFAULT};
 }
 
 static bool is_among(const struct engine_list *list, const struct engine_entry *entry)
@@ -187,13 +202,17 @@ void weir__compare_check(struct argp_state *state, struct reading *reading)
     bool usual = options->ablate && reading->conns == NULL && !options->shape.given &&
                  options->size_bytes == 0;
     if (!usual) {
+        const char *otherwise = options->growth ? GROWTH_CONNS_DEFAULT : COMPARE_CONNS_DEFAULT;
+        options->conns_usual = reading->conns == NULL;
         int count = weir__parse_counts(
-            reading->conns != NULL ? reading->conns : COMPARE_CONNS_DEFAULT, options->conns,
+            reading->conns != NULL ? reading->conns : otherwise, options->conns,
             options->ablate ? ABLATION_COLUMNS_MAX : CLI_COUNTS_MAX, error, sizeof error);
         if (count < 0)
             argp_error(state, "--conns: %s", error);
         options->conns_count = (size_t)count;
     }
+    if (options->growth)
+        check_growth(state, options);
     if (options->ablate)
         check_ablation(state, reading);
     else
@@ -202,6 +221,8 @@ void weir__compare_check(struct argp_state *state, struct reading *reading)
                                                    &options->driver_workload, &options->size_bytes);
     if (!options->budget_given)
         options->budget_s = weir__plan_default_s(options) * columns_of(options);
+    if (!options->budget_given && options->growth)
+        options->budget_s *= (double)options->engines.count;
     check_cpus(state, reading);
     check_together(state, reading);
 }

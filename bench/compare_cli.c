@@ -6,6 +6,7 @@
 #include "bench/compare_cli.h"
 
 #include "bench/ablate.h"
+#include "bench/growth.h"
 #include "bench/shape_cli.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 enum {
     KEY_ENGINES = 256,
     KEY_ABLATE,
+    KEY_GROWTH,
     KEY_REFERENCE,
     KEY_WORKLOAD,
     KEY_CONNS,
@@ -62,6 +64,11 @@ static const struct argp_option options_table[] = {
             "other switched on, against the engine as it comes. What each is worth in five kinds "
             "of work (1 and 1000 connections, 16 KiB, pipeline, churn), or in the one that "
             "--shape, --conns or --size give"},
+    {.name = "growth",
+     .key = KEY_GROWTH,
+     .doc = "Instead of engines, numbers of connections: what a request costs each engine at 1 to "
+            "10,000 of them, half of them idle (--shape idle --active P for another share), over "
+            "the same at 100; and what the idle ones add, over servers that have only the active"},
     {.name = "reference",
      .key = KEY_REFERENCE,
      .arg = "NAME",
@@ -90,8 +97,9 @@ static const struct argp_option options_table[] = {
      .key = KEY_BUDGET,
      .arg = "SECONDS",
      .doc = "About how long the whole run may take. Default: 60, and of bursts, whose length is "
-            "given, as long as a few of each should take, which is said first; with --ablate 60 "
-            "for each column, 300 in all: about fifty slices of each feature in each, which tell "
+            "given, as long as a few of each should take, which is said first; with --growth 60 "
+            "for each engine; with --ablate 60 for each column, 300 in all: about fifty slices of "
+            "each feature in each, which tell "
             "differences of one or two percent from noise"},
     {.name = "cell-budget",
      .key = KEY_CELL_BUDGET,
@@ -176,6 +184,7 @@ static const char documentation[] =
     "  weir-bench compare --engines all --shape burst --workload frame "
     "--conns 100,200,1000,10000\n"
     "  weir-bench compare --shape pipeline --depth 32 --conns 10\n"
+    "  weir-bench compare --growth --engines uring,epoll,poll,select\n"
     "  weir-bench compare --ablate uring\n"
     "  weir-bench compare --ablate uring --shape idle --conns 1000\n\n"
     "Exit status: 0 done; 1 a server failed or bytes came back wrong; 2 bad usage, or a limit is "
@@ -309,6 +318,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_ABLATE:
         reading->ablate = arg;
         return 0;
+    case KEY_GROWTH:
+        options->growth = true;
+        return 0;
     case KEY_REFERENCE:
         options->reference = arg;
         return 0;
@@ -372,7 +384,9 @@ int weir_bench_compare(int argc, char **argv)
     };
     weir__cli_parse(&argp, argc, argv, &reading);
     free(help);
-    int code = options.ablate ? weir__ablate_run(&options) : weir__compare_run(&options);
+    int code = options.ablate   ? weir__ablate_run(&options)
+               : options.growth ? weir__growth_run(&options)
+                                : weir__compare_run(&options);
     weir__engine_list_deinit(&options.engines);
     return code;
 }

@@ -120,3 +120,56 @@ Test(table, a_burst_larger_than_the_machine_holds_is_told_before_anything_starts
     expect_err("5064");
     expect_err("ulimit -Hn");
 }
+
+Test(table, growth_holds_each_engine_against_itself_with_and_without_idle_connections)
+{
+    expect_exit(COMPARE("--growth", "--engines", "a,b", GOOD("a"), GOOD("b"), "--conns", "1,8,40",
+                        "--rounds", "8", "--slice", "0.02", "--json", json_path),
+                0);
+    load_json();
+    json_t *engines = at(at(document, "growth"), "engines");
+
+    cr_assert_eq(json_integer_value(at(at(document, "growth"), "base_conns")), 40);
+    cr_assert_eq(json_array_size(engines), 2);
+    json_t *points = at(json_array_get(engines, 1), "points");
+    cr_assert_eq(json_array_size(points), 3);
+    json_t *first = json_array_get(points, 0), *second = json_array_get(points, 1);
+    cr_assert_eq(json_integer_value(at(first, "idle")), 0);
+    cr_assert(json_is_null(at(at(first, "idle_over_without"), "median")), "there are none");
+    cr_assert_eq(json_integer_value(at(second, "idle")), 4);
+    cr_assert_gt(json_number_value(at(at(second, "idle_over_without"), "median")), 0);
+    cr_assert_gt(json_number_value(at(at(second, "over_base"), "median")), 0);
+    cr_assert(json_is_true(at(second, "verified")));
+    expect_err("a, growth to 40 connections: 5 of 5 servers connected, reference a");
+    expect_out("the idle add");
+}
+
+Test(table, growth_says_how_many_descriptors_the_numbers_asked_for_need)
+{
+    process.nofile = 200;
+    expect_exit(COMPARE("--growth", "--engines", "a", GOOD("a"), "--conns", "10,100,1000"), 2);
+    expect_err("ulimit -Hn");
+    cr_assert_str_eq(process.out, "");
+}
+
+Test(table, growth_leaves_out_what_does_not_fit_of_the_usual_numbers)
+{
+    process.nofile = 464;
+    expect_exit(COMPARE("--growth", "--engines", "a", GOOD("a"), "--rounds", "1", "--slice", "0.02",
+                        "--json", json_path),
+                0);
+    load_json();
+    json_t *engine = json_array_get(at(at(document, "growth"), "engines"), 0);
+
+    cr_assert_eq(json_array_size(at(engine, "points")), 3);
+    expect_out("10000 connections are left out: ");
+}
+
+Test(table, growth_is_no_other_comparison)
+{
+    expect_exit(COMPARE("--growth", "--shape", "closed"), 2);
+    expect_err("--growth is of --shape idle, not closed");
+    expect_exit(COMPARE("--growth", "--reference", "epoll"), 2);
+    expect_exit(COMPARE("--seed-names"), 2);
+    expect_err("for --shape burst");
+}
