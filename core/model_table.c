@@ -18,8 +18,10 @@ extern const struct weir_model weir__model_epoll_loop;
 extern const struct weir_model weir__model_epoll_reactor;
 extern const struct weir_model weir__model_epoll_reactor_et;
 extern const struct weir_model weir__model_fork;
+extern const struct weir_model weir__model_hsha;
 extern const struct weir_model weir__model_iterative;
 extern const struct weir_model weir__model_leader_follower;
+extern const struct weir_model weir__model_main_sub;
 extern const struct weir_model weir__model_main_sub_procs;
 extern const struct weir_model weir__model_nonblocking;
 extern const struct weir_model weir__model_poll_loop;
@@ -27,6 +29,7 @@ extern const struct weir_model weir__model_poll_reactor;
 extern const struct weir_model weir__model_prefork;
 extern const struct weir_model weir__model_prefork_handoff;
 extern const struct weir_model weir__model_prefork_reuseport;
+extern const struct weir_model weir__model_reactor_threads;
 extern const struct weir_model weir__model_select_loop;
 extern const struct weir_model weir__model_select_reactor;
 extern const struct weir_model weir__model_thread;
@@ -49,6 +52,9 @@ const struct weir_model *const weir_models[] = {
     &weir__model_epoll_reactor_et,
     &weir__model_select_reactor,
     &weir__model_poll_reactor,
+    &weir__model_reactor_threads,
+    &weir__model_hsha,
+    &weir__model_main_sub,
     &weir__model_main_sub_procs,
     &weir__model_bare_epoll,
 #if WEIR_HAVE_URING

@@ -1,6 +1,7 @@
 /* A reactor of callbacks, and its connections: callback.h. */
 #include "legacy/models/callback.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -37,7 +38,11 @@ int weir__answer_send(struct weir__answer *answer, int fd, struct weir_model_cou
     if (sent < 0)
         return errno == EAGAIN ? 0 : -errno;
     weir__count(&counters->bytes_out, (uint64_t)sent);
-    return (size_t)sent == answer->bytes || weir__answer_sent(answer, (size_t)sent);
+    if ((size_t)sent < answer->bytes)
+        return weir__answer_sent(answer, (size_t)sent);
+    answer->count = 0;
+    answer->bytes = 0;
+    return 1;
 }
 
 struct weir__unsent *weir__unsent_new(const struct weir__answer *answer, const uint8_t *in,
@@ -68,15 +73,21 @@ struct weir__unsent *weir__unsent_new(const struct weir__answer *answer, const u
 /* --- a connection -------------------------------------------------------------------------------
  */
 
-void weir__client_end(struct weir__callbacks *reactor, struct weir__client *client, int error)
+int weir__client_release(struct weir__callbacks *reactor, struct weir__client *client)
 {
+    int fd = client->handler.fd;
     watch(reactor, &client->handler, 0);
     *client->link = client->next;
     if (client->next)
         client->next->link = client->link;
-    weir__blocking_close(reactor->counters, client->handler.fd, -error);
     free(client->unsent);
     free(client);
+    return fd;
+}
+
+void weir__client_end(struct weir__callbacks *reactor, struct weir__client *client, int error)
+{
+    weir__blocking_close(reactor->counters, weir__client_release(reactor, client), -error);
 }
 
 static enum weir__client_result end(struct weir__callbacks *reactor, struct weir__client *client,
@@ -260,7 +271,8 @@ int weir__callbacks_open(struct weir__callbacks *reactor, const struct weir_mode
     reactor->listening.handler.fd = -1;
     reactor->listening.acceptor.reserve_fd = -1;
     reactor->listening.share = 1;
-    reactor->stopper.fd = -1;
+    for (int i = 0; i < WEIR__STOPPERS; i++)
+        reactor->stoppers[i].fd = -1;
     return readiness->open(reactor);
 }
 
@@ -274,8 +286,10 @@ static void stop_ready(struct weir__callbacks *reactor, struct weir__handler *ha
 
 int weir__callbacks_stop_on(struct weir__callbacks *reactor, int fd)
 {
-    reactor->stopper = (struct weir__handler){.ready = stop_ready, .fd = fd};
-    return watch(reactor, &reactor->stopper, WEIR__READABLE);
+    struct weir__handler *stopper = &reactor->stoppers[reactor->stoppers[0].fd >= 0];
+    assert(stopper->fd < 0);
+    *stopper = (struct weir__handler){.ready = stop_ready, .fd = fd};
+    return watch(reactor, stopper, WEIR__READABLE);
 }
 
 int weir__callbacks_serve(struct weir__callbacks *reactor)
@@ -317,8 +331,8 @@ static void finish_ready(struct weir__callbacks *reactor, struct weir__handler *
 void weir__callbacks_drain(struct weir__callbacks *reactor)
 {
     listen_no_more(reactor);
-    if (reactor->stopper.fd >= 0)
-        watch(reactor, &reactor->stopper, 0);
+    for (int i = 0; i < WEIR__STOPPERS; i++)
+        watch(reactor, &reactor->stoppers[i], 0);
     reactor->draining = true;
     for (struct weir__client *client = reactor->clients, *next; client; client = next) {
         int come = 0;
@@ -360,7 +374,8 @@ int weir__callbacks_alone(const struct weir_model *model, const struct weir__rea
                           char *why, size_t why_bytes)
 {
     struct weir__callbacks *reactor =
-        malloc(readiness->reactor_bytes ? readiness->reactor_bytes : sizeof *reactor);
+        aligned_alloc(alignof(struct weir__callbacks),
+                      readiness->reactor_bytes ? readiness->reactor_bytes : sizeof *reactor);
     if (!reactor)
         return weir__model_fail(model, ENOMEM, "its buffers", "give it 128 KiB of memory", why,
                                 why_bytes);

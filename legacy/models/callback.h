@@ -55,6 +55,10 @@ void weir__epoll_close(struct weir__callbacks *reactor);
 int weir__epoll_watch(struct weir__callbacks *reactor, struct weir__handler *handler,
                       unsigned events);
 int weir__epoll_wait(struct weir__callbacks *reactor, int timeout_ms);
+/* For another thread than the reactor's, to hand a handler back that was told ONCE. The handler is
+ * not looked at: from this call on it is the reactor's, and may be gone when the call returns. */
+int weir__epoll_rearm(struct weir__callbacks *reactor, int fd, struct weir__handler *handler,
+                      unsigned events);
 
 extern const struct weir__readiness weir__readiness_epoll_et;
 extern const struct weir__readiness weir__readiness_poll;
@@ -87,6 +91,8 @@ struct weir__listening {
     unsigned share; /* accepts to try at once */
 };
 
+enum { WEIR__STOPPERS = 2 };
+
 struct weir__callbacks {
     const struct weir_model_options *options;
     struct weir_model_counters *counters;
@@ -100,7 +106,7 @@ struct weir__callbacks {
     unsigned client_events;                /* what a new connection waits for: READABLE */
 
     struct weir__listening listening;
-    struct weir__handler stopper; /* fd < 0: none */
+    struct weir__handler stoppers[WEIR__STOPPERS];
     struct weir__client *clients;
     bool stopping;
     bool draining;
@@ -121,7 +127,8 @@ int weir__callbacks_open(struct weir__callbacks *reactor, const struct weir_mode
 /* Accepts from `listen_fd`, which is made non-blocking until the reactor is closed. 0 or -errno. */
 int weir__callbacks_listen(struct weir__callbacks *reactor, int listen_fd);
 
-/* Stops when `fd` is readable, which is not read: so threads may share one. 0 or -errno. */
+/* Stops when `fd` is readable, which is not read: so threads may share one. For WEIR__STOPPERS
+ * descriptors at the most. 0 or -errno. */
 int weir__callbacks_stop_on(struct weir__callbacks *reactor, int fd);
 
 /* Serves a non-blocking connection, which is counted as accepted already; it is the reactor's from
@@ -165,6 +172,9 @@ enum weir__client_result weir__client_flush(struct weir__callbacks *reactor,
 /* The handler of a connection whose readiness is told as a level. */
 void weir__client_ready(struct weir__callbacks *reactor, struct weir__handler *handler,
                         unsigned events);
+
+/* Forgets and frees, and returns the descriptor, which is the caller's then. */
+int weir__client_release(struct weir__callbacks *reactor, struct weir__client *client);
 
 /* Forgets, closes, counts and frees. `error`: 0, or the errno that ended it. */
 void weir__client_end(struct weir__callbacks *reactor, struct weir__client *client, int error);

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "legacy/models/callback.h"
@@ -58,22 +59,38 @@ void weir__epoll_close(struct weir__callbacks *reactor)
     reactor->set = NULL;
 }
 
-int weir__epoll_watch(struct weir__callbacks *reactor, struct weir__handler *handler,
-                      unsigned events)
+static struct epoll_event event_of(struct weir__handler *handler, unsigned events)
 {
-    const struct epoll_set *set = reactor->set;
     struct epoll_event event = {.data.ptr = handler};
     event.events |= events & WEIR__READABLE ? EPOLLIN | EPOLLRDHUP : 0u;
     event.events |= events & WEIR__WRITABLE ? EPOLLOUT : 0u;
     event.events |= events & WEIR__EDGE ? EPOLLET : 0u;
     event.events |= events & WEIR__ONCE ? EPOLLONESHOT : 0u;
-    int what = handler->note ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    return event;
+}
+
+int weir__epoll_watch(struct weir__callbacks *reactor, struct weir__handler *handler,
+                      unsigned events)
+{
+    const struct epoll_set *set = reactor->set;
+    struct epoll_event event = event_of(handler, events);
     if (!events && !handler->note)
         return 0;
-    if (epoll_ctl(set->fd, events ? what : EPOLL_CTL_DEL, handler->fd, &event) < 0)
+    int what = !events ? EPOLL_CTL_DEL : handler->note ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(set->fd, what, handler->fd, &event) < 0)
         return -errno;
     handler->note = events;
     return 0;
+}
+
+/* ThreadSanitizer knows of a hand-over through the kernel only when a descriptor is added, so its
+ * wrapper of epoll_ctl() is not called. */
+int weir__epoll_rearm(struct weir__callbacks *reactor, int fd, struct weir__handler *handler,
+                      unsigned events)
+{
+    const struct epoll_set *set = reactor->set;
+    struct epoll_event event = event_of(handler, events);
+    return syscall(SYS_epoll_ctl, set->fd, EPOLL_CTL_MOD, fd, &event) < 0 ? -errno : 0;
 }
 
 static unsigned told(uint32_t bits)
