@@ -5,6 +5,7 @@
  */
 #include <criterion/criterion.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 
@@ -92,6 +93,54 @@ Test(table, past_its_cell_s_budget_a_server_has_fewer_rounds)
     cr_assert_gt(json_integer_value(at(cell_of("b", 2), "slices")), 0);
     cr_assert_leq(json_integer_value(at(cell_of("b", 2), "slices")), 5);
     expect_out("the budget of a cell (--cell-budget) ended before the others");
+}
+
+/* True where compare has a child that is stopped and has `word` among its arguments. */
+static bool has_stopped_child(const char *word)
+{
+    char path[64], name[64], state = '?', line[512] = "";
+    int child;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)process.pid, (int)process.pid);
+    FILE *children = fopen(path, "re");
+    bool found = false;
+    while (children != NULL && !found && fscanf(children, "%d", &child) == 1) {
+        snprintf(path, sizeof path, "/proc/%d/stat", child);
+        FILE *file = fopen(path, "re");
+        if (file == NULL || fscanf(file, "%*d (%63[^)]) %c", name, &state) != 2)
+            state = '?';
+        if (file != NULL)
+            fclose(file);
+        snprintf(path, sizeof path, "/proc/%d/cmdline", child);
+        file = fopen(path, "re");
+        size_t bytes = file != NULL ? fread(line, 1, sizeof line - 1, file) : 0;
+        if (file != NULL)
+            fclose(file);
+        found = state == 'T' && memmem(line, bytes, word, strlen(word)) != NULL;
+    }
+    if (children != NULL)
+        fclose(children);
+    return found;
+}
+
+Test(table, a_model_that_never_rests_is_stopped_while_others_are_measured)
+{
+    LAUNCH("compare", "--engines", "a,nonblocking", GOOD("a"), "--conns", "2", "--rounds", "8",
+           "--slice", "0.2", "--json", json_path);
+    process_expect(&process, true, "servers connected", COMMAND_SECONDS);
+    bool stopped = false;
+    for (int i = 0; i < 400 && !stopped; i++) {
+        stopped = has_stopped_child("nonblocking");
+        usleep(5000);
+    }
+    process_wait(&process, COMMAND_SECONDS);
+    expect_exit(process.status, 0);
+    if (access("/proc/thread-self/children", R_OK) < 0)
+        cr_skip_test("this kernel does not list children");
+    cr_assert(stopped);
+    load_json();
+    cr_assert(json_is_true(at(cell_of("nonblocking", 2), "verified")));
+    expect_out("they were stopped (SIGSTOP) outside their own slices: nonblocking");
 }
 
 Test(table, what_a_model_does_not_take_is_told_before_anything_starts)
