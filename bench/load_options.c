@@ -50,7 +50,9 @@ static const struct argp_option option_table[] = {
     {"bursts", OPTION_BURSTS, "N", 0, "burst: how many. Default: as many as --seconds has room for",
      0},
     {"timeout", OPTION_TIMEOUT, "SECONDS", 0,
-     "Give a connection up that has waited so long for a response. Default: 10", 0},
+     "Give a connection up that has waited so long for a response; one that was never answered, "
+     "when the server has answered nobody for so long. Default: 10",
+     0},
     {"seed", OPTION_SEED, "N", 0, "Picks the bytes that are sent. Default: 1", 0},
     {NULL, 0, NULL, 0, "The server and the driver:", 2},
     {"engine", OPTION_ENGINE, "NAME", 0, "What to call the server. Default: HOST:PORT", 0},
