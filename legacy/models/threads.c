@@ -19,8 +19,6 @@ struct seat {
     int fd;
 };
 
-enum { NOT_CUT = -1 }; /* else how of shutdown(2) */
-
 static atomic_int listen_fd = -1; /* a signal may come before there is one */
 
 static struct {
@@ -32,7 +30,6 @@ static struct {
 
     pthread_mutex_t lock; /* of what follows */
     struct seat *seats;
-    int cut; /* what was done to all seats, and is to be done to those taken later */
     unsigned running;
     bool has_ended; /* `ended` is to be joined */
     pthread_t ended;
@@ -46,7 +43,6 @@ int weir__threads_init(const struct weir_model_options *options, void (*body)(vo
     atomic_store(&listen_fd, options->listen_fd);
     threads.body = body;
     threads.seats = NULL;
-    threads.cut = NOT_CUT;
     threads.running = 0;
     threads.has_ended = false;
     threads.error = 0;
@@ -136,8 +132,6 @@ static void take_seat(struct seat *seat)
     if (seat->next)
         seat->next->link = &seat->next;
     threads.seats = seat;
-    if (threads.cut != NOT_CUT)
-        shutdown(seat->fd, threads.cut);
     pthread_mutex_unlock(&threads.lock);
 }
 
@@ -177,10 +171,10 @@ void weir__threads_interrupt(void)
     shutdown(atomic_load(&listen_fd), SHUT_RD);
 }
 
+/* Who takes a seat later than this knows of the stop, and receives without waiting. */
 static void cut_all(int how)
 {
     pthread_mutex_lock(&threads.lock);
-    threads.cut = how;
     for (struct seat *seat = threads.seats; seat; seat = seat->next)
         shutdown(seat->fd, how);
     pthread_mutex_unlock(&threads.lock);
