@@ -1,6 +1,6 @@
 /*
- * thread: a thread for each connection. The main thread does nothing but accept; each connection is
- * served to its end by a thread of its own, which ends with it.
+ * thread: a thread for each connection. One does nothing but accept; each connection is served to
+ * its end by a thread of its own, which ends with it. The main thread waits for the stop.
  *
  * How it works: every call blocks, and the kernel's scheduler is the event loop. A handler reads
  * from top to bottom, and one that computes or waits for a disk holds up no other. A thread that
@@ -29,74 +29,88 @@ extern const struct weir_model weir__model_thread;
 
 enum { BACK_OFF_MS = 10 };
 
-/* Made by the main thread, freed by the connection's own. */
+/* What the accepting thread works with. */
+static struct {
+    const struct weir_model_options *options;
+    struct weir_model_stats *stats;
+    struct weir__acceptor acceptor;
+} server;
+
+/* Made by the accepting thread, freed by the connection's own. */
 struct conn {
     int fd;
     struct weir__blocking blocking;
 };
 
-static void serve_conn(void *argument)
-{
-    struct conn *conn = argument;
-    weir__threads_serve(&conn->blocking, conn->fd);
-    free(conn);
-}
-
 /* 0 or -errno: then there is no thread, and `fd` is still the caller's. */
-static int start(const struct weir_model_options *options, struct weir_model_stats *stats, int fd)
+static int start(int fd)
 {
     struct conn *conn = aligned_alloc(alignof(struct conn), sizeof *conn);
     if (!conn)
         return -ENOMEM;
     conn->fd = fd;
-    conn->blocking.options = options;
-    conn->blocking.counters = weir__counters(stats, (unsigned)fd);
+    conn->blocking.options = server.options;
+    conn->blocking.counters = weir__counters(server.stats, (unsigned)fd);
     int rc = weir__threads_start(conn);
     if (rc < 0)
         free(conn);
     return rc;
 }
 
-static int accept_and_start(const struct weir_model_options *options,
-                            struct weir_model_stats *stats, struct weir__acceptor *acceptor)
+static void accept_and_start(void)
 {
+    struct weir__acceptor *acceptor = &server.acceptor;
     while (!weir__stopping()) {
         int fd = weir__accept(acceptor, 0);
-        if (fd >= 0) {
-            int rc = start(options, stats, fd);
-            if (rc < 0) {
-                weir__blocking_close(acceptor->counters, fd, rc);
-                acceptor->resume_ns = weir__now_ns() + BACK_OFF_MS * 1000000ull;
-                weir__acceptor_sleep(acceptor);
-            }
-        } else if (fd == -EBUSY) {
+        int rc = fd >= 0 ? start(fd) : 0;
+        if (rc < 0) {
+            weir__blocking_close(acceptor->counters, fd, rc);
+            acceptor->resume_ns = weir__now_ns() + BACK_OFF_MS * 1000000ull;
+        }
+        if (rc < 0 || fd == -EBUSY) {
             weir__acceptor_sleep(acceptor);
-        } else if (!weir__stopping()) {
-            return fd;
+        } else if (fd < 0 && !weir__stopping()) {
+            weir__threads_fail(fd);
+            return;
         }
     }
-    return 0;
+}
+
+/* The thread that has no connection is the one that accepts. */
+static void run(void *argument)
+{
+    struct conn *conn = argument;
+    if (!conn) {
+        accept_and_start();
+        return;
+    }
+    weir__threads_serve(&conn->blocking, conn->fd);
+    free(conn);
 }
 
 static int serve(const struct weir_model_options *options, struct weir_model_stats *stats,
                  void (*ready)(void *argument, const char *features), void *argument, char *why,
                  size_t why_bytes)
 {
-    struct weir__acceptor acceptor;
-    int rc = weir__acceptor_init(&acceptor, options->listen_fd, weir__counters(stats, 0));
-    int started = weir__threads_init(options, serve_conn);
+    server.options = options;
+    server.stats = stats;
+    int rc = weir__acceptor_init(&server.acceptor, options->listen_fd, weir__counters(stats, 0));
+    int started = weir__threads_init(options, run);
     if (rc == 0)
         rc = started;
     weir__stop_init(options);
+    if (rc == 0)
+        rc = weir__threads_start(NULL);
     if (rc == 0) {
         ready(argument, stats->features);
-        rc = accept_and_start(options, stats, &acceptor);
+        rc = weir__threads_watch();
     }
     if (rc < 0)
         weir__model_fail(&weir__model_thread, -rc, "accepting",
-                         "hand in a listening socket, and descriptors", why, why_bytes);
+                         "hand in a listening socket, descriptors, and room for threads", why,
+                         why_bytes);
     weir__threads_finish();
-    weir__acceptor_deinit(&acceptor);
+    weir__acceptor_deinit(&server.acceptor);
     return rc;
 }
 
@@ -106,5 +120,4 @@ const struct weir_model weir__model_thread = {
     .seed_name = "multithread",
     .traits = WEIR_MODEL_BLOCKING | WEIR_MODEL_WORKER_PER_CONN,
     .serve = serve,
-    .stop = weir__threads_interrupt,
 };

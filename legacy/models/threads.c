@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -18,8 +17,6 @@ struct seat {
     struct seat *next, **link;
     int fd;
 };
-
-static atomic_int listen_fd = -1; /* a signal may come before there is one */
 
 static struct {
     const struct weir_model_options *options;
@@ -40,7 +37,6 @@ int weir__threads_init(const struct weir_model_options *options, void (*body)(vo
 {
     pthread_condattr_t monotonic;
     threads.options = options;
-    atomic_store(&listen_fd, options->listen_fd);
     threads.body = body;
     threads.seats = NULL;
     threads.running = 0;
@@ -164,13 +160,6 @@ void weir__threads_serve(struct weir__blocking *blocking, int fd)
 /* --- the end -------------------------------------------------------------------------------------
  */
 
-void weir__threads_interrupt(void)
-{
-    weir__stop_begin();
-    /* Not a signal to the thread: that could come just before its call. */
-    shutdown(atomic_load(&listen_fd), SHUT_RD);
-}
-
 /* Who takes a seat later than this knows of the stop, and receives without waiting. */
 static void cut_all(int how)
 {
@@ -195,7 +184,9 @@ static void wait_for_all(void)
 
 void weir__threads_finish(void)
 {
-    weir__threads_interrupt();
+    weir__stop_begin();
+    /* Not a signal to who waits in accept: that could come just before its call. */
+    shutdown(threads.options->listen_fd, SHUT_RD);
     cut_all(SHUT_RD);
     wait_for_all();
     cut_all(SHUT_RDWR);

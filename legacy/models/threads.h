@@ -26,12 +26,9 @@ void weir__threads_fail(int error);
  * does not serve. */
 int weir__threads_watch(void);
 
-/* Ends any accept(2) on the listening socket with EINVAL, now and later, and begins the stop. For
- * weir_model.stop where the main thread accepts: async-signal-safe. */
-void weir__threads_interrupt(void);
-
-/* The end: interrupts, lets the threads answer what has come for as long as the drain allows, cuts
- * what is left, and joins all. After init, whether it failed or not. */
+/* The end: ends accept(2) on the listening socket, which stays shut down, lets the threads answer
+ * what has come for as long as the drain allows, cuts what is left, and joins all. After init,
+ * whether it failed or not. */
 void weir__threads_finish(void);
 
 /* Serves `fd`, accepted, from its first byte to its end and closes it: weir__blocking_serve() for a

@@ -194,11 +194,3 @@ Test(models_threads, the_stop_descriptor_wakes_the_main_thread)
     cr_assert_eq(weir__threads_watch(), 0);
     weir__threads_finish();
 }
-
-Test(models_threads, a_stop_before_there_is_a_server_is_kept)
-{
-    weir__threads_interrupt();
-    options.stop_fd = eventfd(1, EFD_CLOEXEC);
-    weir__stop_init(&options);
-    cr_assert(weir__stopping());
-}
