@@ -18,6 +18,18 @@
 
 #include "tests/bench/process.h"
 
+/* The server is built as this is. */
+#if defined(__SANITIZE_THREAD__)
+#define WITH_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WITH_TSAN 1
+#endif
+#endif
+#ifndef WITH_TSAN
+#define WITH_TSAN 0
+#endif
+
 /* After this a test fails: nothing here is meant to take so long on the slowest machine. */
 enum { LIMIT_S = 40 };
 

@@ -22,17 +22,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define WITH_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WITH_TSAN 1
-#endif
-#endif
-#ifndef WITH_TSAN
-#define WITH_TSAN 0
-#endif
-
 TestSuite(models_limits, .timeout = 3 * LIMIT_S);
 
 /* A server that tries again and again at once takes a processor for itself. */
