@@ -99,6 +99,9 @@ struct plan {
 struct plan weir__plan_group(const struct compare_options *options, unsigned conns,
                              unsigned contenders, double group_s);
 
+/* The shortest slice in which so many connections are served some times over. */
+double weir__plan_least_slice_s(unsigned conns);
+
 /* Seconds of the budget for the group of options->conns[index]: equal parts; but of bursts, whose
  * length is given, by what they will take. */
 double weir__plan_share_s(const struct compare_options *options, size_t index);

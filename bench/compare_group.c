@@ -212,6 +212,7 @@ static bool is_spent(const struct group *group, const struct contender *contende
 
 static int drive(struct group *group, struct contender *contender, struct driver_slice *got)
 {
+    double slice_s = contender->slice_s > 0 ? contender->slice_s : group->plan.slice_s;
     uint64_t began_ns = weir__clock_ns();
     int result;
 
@@ -221,7 +222,7 @@ static int drive(struct group *group, struct contender *contender, struct driver
             weir__driver_burst(group->driver, contender->target, bound_ns(group, contender), got);
     else
         result = weir__driver_slice(group->driver, contender->target,
-                                    (uint64_t)(group->plan.slice_s * (double)NS_PER_S), got);
+                                    (uint64_t)(slice_s * (double)NS_PER_S), got);
     contender->last_s = seconds_since(began_ns);
     contender->spent_s += contender->last_s;
     return result;

@@ -15,7 +15,8 @@ struct lineup {
     const struct engine_choice *choice;
     unsigned conns;
     struct shape shape;
-    bool wanted; /* as the reference */
+    bool wanted;    /* as the reference */
+    double slice_s; /* 0: as the plan has it */
 };
 
 /* One server of the group, from start to stop. */
@@ -23,7 +24,8 @@ struct contender {
     const struct engine_choice *choice;
     unsigned conns;
     struct shape shape;
-    bool wanted; /* as the reference */
+    double slice_s; /* 0: as the plan has it */
+    bool wanted;    /* as the reference */
     bool is_reference;
     bool is_twin; /* the second copy of the reference */
     struct server server;

@@ -66,6 +66,11 @@ double weir__plan_overhead_s(unsigned conns, unsigned contenders, double slice_s
     return START_S + contenders * (conns * CONNECT_S + slice_s);
 }
 
+double weir__plan_least_slice_s(unsigned conns)
+{
+    return fmin(fmax(SLICE_MIN_S, conns * SLICE_PER_CONN_S), SLICE_LIMIT_S);
+}
+
 static double choose_slice(double group_s, unsigned conns, size_t slices, const struct shape *shape)
 {
     double per_conn_s = shape->kind == SHAPE_CHURN ? CHURN_PER_CONN_S : SLICE_PER_CONN_S;

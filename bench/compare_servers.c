@@ -197,6 +197,7 @@ static int start_twin(struct group *group)
 
     contender_init(twin, reference->choice, reference->conns, &reference->shape);
     twin->is_twin = true;
+    twin->slice_s = reference->slice_s;
     if (start_server(twin, group->options) < 0)
         return 0; /* then the noise is unknown, and it says so */
     return wait_until_ready(group, group->count - 1, group->count);
@@ -231,6 +232,7 @@ int weir__group_start_servers(struct group *group)
 
         contender_init(&group->contenders[i], one->choice, one->conns, &one->shape);
         group->contenders[i].wanted = one->wanted;
+        group->contenders[i].slice_s = one->slice_s;
         start_server(&group->contenders[i], group->options);
     }
     int result = wait_until_ready(group, 0, group->count);

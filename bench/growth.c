@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GROWTH_SLICE_S 0.05 /* and no less */
+
 enum { SERVERS_MAX = 2 * CLI_COUNTS_MAX };
 
 struct growth {
@@ -83,6 +85,13 @@ static int check(struct growth *growth)
                : EXIT_DONE;
 }
 
+/* As long as its connections need: what they all took of the largest would leave few rounds. */
+static double slice_s(const struct compare_options *options, unsigned conns)
+{
+    return options->slice_s > 0 ? options->slice_s
+                                : fmax(GROWTH_SLICE_S, weir__plan_least_slice_s(conns));
+}
+
 /* The servers with idle connections first, in the order of the connections; then those without. */
 static size_t line_up(struct growth *growth, const struct engine_choice *choice,
                       struct lineup *lineup)
@@ -93,12 +102,14 @@ static size_t line_up(struct growth *growth, const struct engine_choice *choice,
     for (size_t i = 0; i < options->conns_count; i++) {
         unsigned active = active_of(options->conns[i], &options->shape);
 
-        lineup[i] = (struct lineup){choice, options->conns[i], options->shape, i == growth->base};
+        lineup[i] = (struct lineup){choice, options->conns[i], options->shape, i == growth->base,
+                                    slice_s(options, options->conns[i])};
         growth->alone[i] = 0;
         if (active == options->conns[i])
             continue;
         growth->alone[i] = count;
-        lineup[count] = (struct lineup){choice, active, options->shape, false};
+        lineup[count] = (struct lineup){choice, active, options->shape, false,
+                                        slice_s(options, options->conns[i])};
         lineup[count++].shape.active = 100;
     }
     return count;
@@ -214,7 +225,7 @@ static int finish(struct growth *growth)
                  .shape = options->shape,
                  .size = options->size_bytes,
                  .rounds = growth->rows[0].rounds,
-                 .slice_s = growth->groups[0].plan.slice_s,
+                 .slice_s = NAN, /* each its own */
                  .seed = options->seed,
                  .server_cpus = growth->server_cpus,
                  .driver_cpus = growth->driver_cpus,

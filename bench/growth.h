@@ -5,8 +5,9 @@
  * Engines are measured one after the other, each in a group of its own servers (compare_group.h):
  * for each number of connections one with so many, of which a share is active, and one that has
  * only the active ones. All are up at once and take turns in random order, so that a drift of the
- * machine meets all alike. The first over the server at about 100 connections is the growth; the
- * first over the second, its own neighbour, is what the idle add: both have the same work to do.
+ * machine meets all alike; a slice is as long as its connections need. The first over the server at
+ * about 100 connections is the growth; the first over the second, its own neighbour, is what the
+ * idle add: both have the same work to do.
  *
  * growth.c runs it, growth_fit.c is the arithmetic, report_growth.c writes it down.
  */
