@@ -11,9 +11,10 @@
  * Passenger; systemd hands over the listener itself), sshd and Postgres in spirit: one accepts, and
  * another process serves.
  *
- * Where it breaks: at connection N + 1 that stays, as prefork; and earlier where they are short,
- * because each costs the parent four calls and two switches (poll, accept, sendmsg, close, and the
- * pipe), about 10 us: past 100,000 new connections a second one parent is what all wait for.
+ * Where it breaks: at connection N + 1 that stays, as prefork; and earlier where they are short:
+ * each costs some 20 us more than one that a worker accepts itself (poll, sendmsg, recvmsg, close,
+ * the pipe, two wake-ups). Half of it is the parent's, who is alone: past some tens of thousands of
+ * new connections a second all wait for it.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -284,6 +284,32 @@ Test(procs, signals_are_as_they_were_before_in_the_workers_and_afterwards)
     cr_assert(eq(ptr, (void *)action.sa_handler, (void *)SIG_IGN));
 }
 
+static int64_t spent_us(int who)
+{
+    struct rusage usage;
+    cr_assert(eq(int, getrusage(who, &usage), 0));
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll + usage.ru_utime.tv_usec +
+           usage.ru_stime.tv_usec;
+}
+
+static int spend_and_wait(void *argument, unsigned index)
+{
+    while (spent_us(RUSAGE_SELF) < 20000)
+        ;
+    return work(argument, index);
+}
+
+Test(procs, the_time_of_dead_workers_is_their_parents_though_it_was_started_with_sigchld_ignored)
+{
+    struct weir_procs_options with = options();
+    with.work = spend_and_wait;
+    signal(SIGCHLD, SIG_IGN);
+    struct weir_procs *procs = open_pool(&with);
+    await_all(procs);
+    weir_procs_close(procs);
+    cr_assert(ge(i64, spent_us(RUSAGE_CHILDREN), WORKERS * 20000));
+}
+
 Test(procs, no_worker_outlives_a_parent_that_is_killed)
 {
     int alive[2];
