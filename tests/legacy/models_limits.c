@@ -233,6 +233,7 @@ Test(models_limits, a_pool_that_cannot_start_its_workers_says_so)
     atomic_store(&clones.refuse, true);
     int status =
         server_run(&process, subject_spec(), (const char *const[]){"--workers", "4", NULL});
+    atomic_store(&clones.refuse, false); /* the test looks for leaks of its own */
     cr_assert_eq(status, 3, "exit status %d; it said:\n%s", status, process.err);
     cr_assert_not_null(strstr(process.err, "Resource temporarily unavailable"), "it said:\n%s",
                        process.err);
