@@ -194,7 +194,7 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
                  size_t why_bytes)
 {
     struct server server = {.options = options, .stats = stats};
-    server.blocking = malloc(sizeof *server.blocking);
+    server.blocking = aligned_alloc(alignof(struct weir__blocking), sizeof *server.blocking);
     server.alive = mmap(NULL, ALIVE_BYTES, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int rc = -ENOMEM;

@@ -236,6 +236,7 @@ static void fill(struct hsha *hsha, struct weir__client *client, struct job *job
         job->client = client;
         job->from = 0;
         job->to = (size_t)got;
+        job->failed = 0;
         queue_later(hsha, job);
         return;
     }

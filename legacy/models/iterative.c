@@ -25,7 +25,8 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
 {
     struct weir_model_counters *counters = weir__counters(stats, 0);
     struct weir__acceptor acceptor;
-    struct weir__blocking *blocking = malloc(sizeof *blocking);
+    struct weir__blocking *blocking =
+        aligned_alloc(alignof(struct weir__blocking), sizeof *blocking);
     if (!blocking)
         return weir__model_fail(&weir__model_iterative, ENOMEM, "its buffer",
                                 "give it 128 KiB of memory", why, why_bytes);

@@ -37,7 +37,8 @@ static int work(void *argument, unsigned index)
     const struct prefork *prefork = argument;
     struct weir_model_counters *counters = weir__counters(prefork->stats, index);
     struct weir__acceptor acceptor;
-    struct weir__blocking *blocking = malloc(sizeof *blocking);
+    struct weir__blocking *blocking =
+        aligned_alloc(alignof(struct weir__blocking), sizeof *blocking);
     if (!blocking || weir__acceptor_init(&acceptor, prefork->listen_fds[index], counters) < 0)
         return EXIT_FAILURE;
     blocking->options = prefork->options;

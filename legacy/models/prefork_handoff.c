@@ -61,7 +61,8 @@ static int work(void *argument, unsigned index)
     struct handoff *handoff = argument;
     struct weir__passing *passing = &handoff->passing;
     int channel = weir__passing_become_worker(passing, index);
-    struct weir__blocking *blocking = malloc(sizeof *blocking);
+    struct weir__blocking *blocking =
+        aligned_alloc(alignof(struct weir__blocking), sizeof *blocking);
     if (!blocking)
         return EXIT_FAILURE;
     blocking->options = passing->options;
