@@ -9,11 +9,11 @@
  * Who uses it: inetd and xinetd, sshd, vsftpd, Postgres (which adds a pool before itself), CVS and
  * git daemons: few connections that stay, or ones that must be walled off from each other.
  *
- * Where it breaks: fork, exit and wait cost some 300 us, as much as thirty requests: a core makes
- * about 3,000 connections a second, fewer the more memory the parent has. 10,000 clients are 10,000
- * processes of 130 KiB each (40 of its own, the rest page tables, stack and tables of the kernel),
- * and past RLIMIT_NPROC, kernel.pid_max (32,768 on small machines) or the cgroup's pids.max there
- * are none.
+ * Where it breaks: fork, exit and wait cost some 270 us, nine times what `prefork` takes for a
+ * connection of one request (churn, two clients), and more the more memory the parent has. 10,000
+ * clients are 10,000 processes of 130 KiB each (40 of its own, the rest page tables, stack and
+ * tables of the kernel), and past RLIMIT_NPROC, kernel.pid_max (32,768 on small machines) or the
+ * cgroup's pids.max there are none.
  *
  * Where no process can be made, the connection is turned away and accepting pauses, so that the
  * backlog holds the rest.

@@ -17,8 +17,8 @@
  *
  * Where it breaks: every request crosses threads: a lock on each side, a wake-up when a worker
  * sleeps, and one epoll_ctl beside recv and send, some us that only pay where computing takes
- * longer. The one I/O thread is the limit, at some 100,000 requests a second; more of them would
- * each need a queue, and the locks are its price on many cores.
+ * longer. The one I/O thread is the limit; more of them would each need a queue, and the locks are
+ * its price on many cores.
  */
 #include <assert.h>
 #include <errno.h>

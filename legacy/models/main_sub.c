@@ -9,10 +9,10 @@
  *
  * Who uses it: Netty (boss and workers), muduo, memcached, Vert.x; Lea's "multiple reactors".
  *
- * Where it breaks: one thread accepts, 100,000 connections a second or so, and each one crosses
- * threads once: a write, a read and mostly a wake-up, several us that `reactor-threads` does not
- * pay. Turns are dealt, not load: eight connections that ask a lot can meet in one sub-reactor. A
- * mailbox holds 16,384; if all are full, further connections are closed and counted as errors.
+ * Where it breaks: one thread accepts for all, and each connection crosses threads once: a write, a
+ * read and mostly a wake-up, several us that `reactor-threads` does not pay. Turns are dealt, not
+ * load: eight connections that ask a lot can meet in one sub-reactor. A mailbox holds 16,384; if
+ * all are full, further connections are closed and counted as errors.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -13,8 +13,8 @@
  *
  * Where it breaks: even in connections is not even in work: one busy client in a sub-reactor of
  * idle ones holds up its neighbours while others sleep, and no connection can move. A connection
- * costs some 20 us more before its first byte (poll, sendmsg, recvmsg, close, a wake-up), half of
- * it the main process's: past some tens of thousands of new ones a second all wait for that.
+ * costs 1.5 times what one costs that is accepted where it is served (53 us against 34, churn, two
+ * clients: poll, sendmsg, recvmsg, close, a wake-up), and all wait for the one main process.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -10,10 +10,10 @@
  * Who uses it: portable programs with some dozens of descriptors (OpenSSH, curl, X clients), and
  * libevent or libuv where there is nothing better.
  *
- * Where it breaks: it has no limit like FD_SETSIZE, but each turn costs a step for each
- * connection, idle ones too, in the kernel and again here: some 20 ns and 2. With 200 that is as
- * much as one request, with 10,000 most of the CPU, unless many are ready in each turn and share
- * the price.
+ * Where it breaks: it has no limit like FD_SETSIZE, but each turn costs a step for each connection,
+ * idle ones too, in the kernel and again here. How much that is of a request follows from how many
+ * are ready and share a turn: half of the connections idle and the others busy, they add a tenth at
+ * 1000 and at 10,000 (`bench/compare --growth`); with few busy ones it is most of the CPU.
  */
 #include <errno.h>
 #include <poll.h>

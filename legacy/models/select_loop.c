@@ -10,10 +10,9 @@
  * descriptors: terminals, VPN daemons, database clients that wait for a socket and a pipe.
  *
  * Where it breaks: each turn costs the highest descriptor, in the kernel and here, whoever is
- * ready: 1000 silent clients make a turn some ten times dearer than ten. An fd_set ends at
- * descriptor 1024 (FD_SETSIZE), past which FD_SET writes beyond it; Linux takes longer bitmaps, so
- * the ones here grow. And a reader that is slow holds up all: once its socket buffers are full,
- * send(2) waits for this one client and nobody else is served.
+ * ready. An fd_set ends at descriptor 1024 (FD_SETSIZE), past which FD_SET writes beyond it; Linux
+ * takes longer bitmaps, so the ones here grow. And a reader that is slow holds up all: once its
+ * socket buffers are full, send(2) waits for this one client and nobody else is served.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -13,8 +13,9 @@
  * Where it breaks: an fd_set ends at FD_SETSIZE, 1024, and FD_SET past it writes into whatever lies
  * behind. The kernel knows no such end: bitmaps that are allocated to the highest descriptor go on,
  * which is the feature `big_fdset`. But each turn costs the kernel a look at every watched socket,
- * idle ones too, and a pass over the bits of all descriptors there are: with 10,000 idle
- * connections a turn takes about a millisecond, whatever is ready in it.
+ * idle ones too, and a pass over the bits of all descriptors there are: half of the connections
+ * idle and the others busy, they add a tenth to a request at 1000 and at 10,000 (`bench/compare
+ * --growth`), and more the fewer share a turn.
  */
 #include <errno.h>
 #include <stdio.h>
