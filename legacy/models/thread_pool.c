@@ -71,18 +71,9 @@ static int serve(const struct weir_model_options *options, struct weir_model_sta
     weir__stop_init(options);
     for (unsigned i = 0; i < workers && rc == 0; i++)
         rc = start(options, weir__counters(stats, i));
-    if (rc < 0) {
-        weir__model_fail(&weir__model_thread_pool, -rc, "starting its threads",
-                         "lower --workers, or raise ulimit -u, ulimit -n and kernel.threads-max",
-                         why, why_bytes);
-    } else {
+    if (rc == 0)
         ready(argument, stats->features);
-        rc = weir__threads_watch();
-        if (rc < 0)
-            weir__model_fail(&weir__model_thread_pool, -rc, "accepting",
-                             "hand in a listening socket", why, why_bytes);
-    }
-    weir__threads_finish();
+    rc = weir__threads_run(&weir__model_thread_pool, rc, why, why_bytes);
     return rc;
 }
 

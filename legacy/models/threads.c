@@ -202,3 +202,16 @@ void weir__threads_finish(void)
     pthread_cond_destroy(&threads.all_ended);
     pthread_mutex_destroy(&threads.lock);
 }
+
+int weir__threads_run(const struct weir_model *model, int started, char *why, size_t why_bytes)
+{
+    int rc = started < 0 ? started : weir__threads_watch();
+    if (started < 0)
+        weir__model_fail(model, -rc, "starting its threads",
+                         "lower --workers, or raise ulimit -u, ulimit -n and kernel.threads-max",
+                         why, why_bytes);
+    else if (rc < 0)
+        weir__model_fail(model, -rc, "accepting", "hand in a listening socket", why, why_bytes);
+    weir__threads_finish();
+    return rc;
+}

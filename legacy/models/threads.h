@@ -35,4 +35,8 @@ void weir__threads_finish(void);
  * thread of init's body. */
 void weir__threads_serve(struct weir__blocking *blocking, int fd);
 
+/* Both for a pool whose threads all accept: watches and finishes. `started` is how its threads
+ * began, 0 or -errno. What failed is told in `why`. 0, or -errno. */
+int weir__threads_run(const struct weir_model *model, int started, char *why, size_t why_bytes);
+
 #endif
