@@ -63,15 +63,6 @@ int weir__blocking_step(struct weir__blocking *blocking, int fd, struct weir__se
     return 1;
 }
 
-void weir__blocking_close(struct weir_model_counters *counters, int fd, int result)
-{
-    /* A peer that resets its connection is its own affair. */
-    if (result < 0 && result != -ECONNRESET && result != -EPIPE)
-        weir__count(&counters->errors, 1);
-    weir__count(&counters->closed, 1);
-    close(fd);
-}
-
 void weir__blocking_serve(struct weir__blocking *blocking, int fd)
 {
     struct weir__session session;
@@ -80,7 +71,7 @@ void weir__blocking_serve(struct weir__blocking *blocking, int fd)
     do
         rc = weir__blocking_step(blocking, fd, &session);
     while (rc > 0);
-    weir__blocking_close(blocking->counters, fd, rc);
+    weir__accepted_close(blocking->counters, fd, rc);
 }
 
 int weir__blocking_accept_and_serve(struct weir__blocking *blocking,

@@ -21,10 +21,6 @@ struct weir__blocking {
  * -ETIME, the drain was too short. `fd` stays the caller's. */
 int weir__blocking_step(struct weir__blocking *blocking, int fd, struct weir__session *session);
 
-/* Counts the end of a connection that weir__accept() gave, with what step returned, and closes it.
- */
-void weir__blocking_close(struct weir_model_counters *counters, int fd, int result);
-
 /* A connection from its first byte to its end: closes it. */
 void weir__blocking_serve(struct weir__blocking *blocking, int fd);
 

@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "legacy/models/blocking.h"
 #include "legacy/models/stop.h"
 
 enum { ACCEPTS = 64 };
@@ -87,7 +86,7 @@ int weir__client_release(struct weir__callbacks *reactor, struct weir__client *c
 
 void weir__client_end(struct weir__callbacks *reactor, struct weir__client *client, int error)
 {
-    weir__blocking_close(reactor->counters, weir__client_release(reactor, client), -error);
+    weir__accepted_close(reactor->counters, weir__client_release(reactor, client), -error);
 }
 
 static enum weir__client_result end(struct weir__callbacks *reactor, struct weir__client *client,
@@ -173,7 +172,7 @@ void weir__callbacks_adopt(struct weir__callbacks *reactor, int fd)
     size_t bytes = offsetof(struct weir__client, session) + reactor->options->workload->state_bytes;
     struct weir__client *client = malloc(bytes);
     if (!client) {
-        weir__blocking_close(reactor->counters, fd, -ENOMEM);
+        weir__accepted_close(reactor->counters, fd, -ENOMEM);
         return;
     }
     memset(client, 0, offsetof(struct weir__client, session));

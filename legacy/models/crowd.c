@@ -57,7 +57,7 @@ int weir__crowd_accept(struct weir__crowd *crowd)
     unsigned word = (unsigned)fd / WEIR__CROWD_WORD_BITS;
     int rc = make_room(crowd, word);
     if (rc < 0) {
-        weir__blocking_close(crowd->acceptor.counters, fd, rc);
+        weir__accepted_close(crowd->acceptor.counters, fd, rc);
         return -EAGAIN;
     }
     crowd->open[word] |= 1ul << fd % WEIR__CROWD_WORD_BITS;
@@ -74,7 +74,7 @@ void weir__crowd_drop(struct weir__crowd *crowd, int fd, int error)
     *word &= ~(1ul << fd % WEIR__CROWD_WORD_BITS);
     while (crowd->used_words > 0 && crowd->open[crowd->used_words - 1] == 0)
         crowd->used_words--;
-    weir__blocking_close(crowd->acceptor.counters, fd, error);
+    weir__accepted_close(crowd->acceptor.counters, fd, error);
 }
 
 bool weir__crowd_serve(struct weir__crowd *crowd, int fd)

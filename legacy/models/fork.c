@@ -131,7 +131,7 @@ static void fork_for(struct server *server, int fd)
         serve_one(server, fd);
     if (pid < 0) {
         server->acceptor.resume_ns = weir__now_ns() + PAUSE_MS * 1000000ull;
-        weir__blocking_close(server->acceptor.counters, fd, (int)pid);
+        weir__accepted_close(server->acceptor.counters, fd, (int)pid);
         return;
     }
     server->alive[(size_t)pid / WORD_BITS] |= 1ul << (size_t)pid % WORD_BITS;

@@ -19,7 +19,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "legacy/models/blocking.h"
 #include "legacy/models/crew.h"
 
 extern const struct weir_model weir__model_main_sub;
@@ -39,7 +38,7 @@ static void hand_over(struct weir__callbacks *reactor, int fd)
         if (write(sub->post_fd, &fd, sizeof fd) == sizeof fd)
             return;
     }
-    weir__blocking_close(reactor->counters, fd, -ENOBUFS);
+    weir__accepted_close(reactor->counters, fd, -ENOBUFS);
 }
 
 /* Also when all that has come is the end: the sub-reactor finds it. */
@@ -84,7 +83,7 @@ static void empty_mailbox(struct weir__crew_member *member)
 {
     int fd;
     while (member->mailbox.fd >= 0 && read(member->mailbox.fd, &fd, sizeof fd) == sizeof fd)
-        weir__blocking_close(member->reactor.counters, fd, 0);
+        weir__accepted_close(member->reactor.counters, fd, 0);
 }
 
 static int open_mailbox(struct weir__crew_member *member)

@@ -148,7 +148,7 @@ static int accept_some(struct rounds *rounds)
             return fd == -EAGAIN || fd == -EBUSY || fd == -EINTR ? 0 : fd;
         int rc = add(rounds, fd);
         if (rc < 0)
-            weir__blocking_close(rounds->counters, fd, rc);
+            weir__accepted_close(rounds->counters, fd, rc);
     }
     return 0;
 }
@@ -156,7 +156,7 @@ static int accept_some(struct rounds *rounds)
 /* The last client takes the place of the one that leaves. */
 static void remove_at(struct rounds *rounds, size_t at, int result)
 {
-    weir__blocking_close(rounds->counters, rounds->clients[at].fd, result);
+    weir__accepted_close(rounds->counters, rounds->clients[at].fd, result);
     free(rounds->clients[at].stuck);
     rounds->clients[at] = rounds->clients[--rounds->count];
 }

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "legacy/models/blocking.h"
 #include "legacy/models/stop.h"
 
 enum { ACCEPTS = 64, RETRY_MS = 1 };
@@ -118,7 +117,7 @@ static void deal(struct weir__passing *passing, int fd)
     if (rc == 0)
         close(fd); /* the worker's is another */
     else if (rc != -EAGAIN)
-        weir__blocking_close(passing->acceptor.counters, fd, rc);
+        weir__accepted_close(passing->acceptor.counters, fd, rc);
 }
 
 static bool wanted(const struct weir__passing *passing)
@@ -179,10 +178,10 @@ static void drop_untaken(struct weir__passing *passing)
 {
     struct weir_model_counters *counters = passing->acceptor.counters;
     if (passing->in_hand >= 0)
-        weir__blocking_close(counters, passing->in_hand, -ECANCELED);
+        weir__accepted_close(counters, passing->in_hand, -ECANCELED);
     for (unsigned i = 0; i < passing->workers; i++)
         for (int fd; (fd = weir__passing_receive(passing->channels[i][1], MSG_DONTWAIT)) >= 0;)
-            weir__blocking_close(counters, fd, -ECANCELED);
+            weir__accepted_close(counters, fd, -ECANCELED);
 }
 
 static int serve(struct weir__passing *passing, void (*ready)(void *argument, const char *features),

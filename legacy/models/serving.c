@@ -114,6 +114,15 @@ int weir__accept(struct weir__acceptor *acceptor, int flags)
     }
 }
 
+void weir__accepted_close(struct weir_model_counters *counters, int fd, int result)
+{
+    /* A peer that resets its connection is its own affair. */
+    if (result < 0 && result != -ECONNRESET && result != -EPIPE)
+        weir__count(&counters->errors, 1);
+    weir__count(&counters->closed, 1);
+    close(fd);
+}
+
 int weir__acceptor_pause_ms(struct weir__acceptor *acceptor)
 {
     uint64_t now_ns = weir__now_ns();

@@ -86,6 +86,11 @@ void weir__acceptor_deinit(struct weir__acceptor *acceptor);
  */
 int weir__accept(struct weir__acceptor *acceptor, int flags);
 
+/* Counts the end of a connection that weir__accept() gave, with what ended it (0, or -errno), and
+ * closes it.
+ */
+void weir__accepted_close(struct weir_model_counters *counters, int fd, int result);
+
 /* Milliseconds until accepting may go on, rounded up; 0: it may. */
 int weir__acceptor_pause_ms(struct weir__acceptor *acceptor);
 

@@ -65,7 +65,7 @@ static void accept_and_start(void)
         int fd = weir__accept(acceptor, 0);
         int rc = fd >= 0 ? start(fd) : 0;
         if (rc < 0) {
-            weir__blocking_close(acceptor->counters, fd, rc);
+            weir__accepted_close(acceptor->counters, fd, rc);
             acceptor->resume_ns = weir__now_ns() + BACK_OFF_MS * 1000000ull;
         }
         if (rc < 0 || fd == -EBUSY) {

@@ -154,7 +154,7 @@ void weir__threads_serve(struct weir__blocking *blocking, int fd)
     leave_seat(&seat);
     if (rc < 0 && weir__stop_left_ns() == 0)
         rc = -ETIME;
-    weir__blocking_close(blocking->counters, fd, rc);
+    weir__accepted_close(blocking->counters, fd, rc);
 }
 
 /* --- the end -------------------------------------------------------------------------------------
