@@ -338,14 +338,34 @@ int weir_loop_new(struct weir_loop **out, const struct weir_loop_options *option
 
 /* ---- the turn -------------------------------------------------------------------------------- */
 
-/* Runs the tasks that are runnable now; those that become so meanwhile wait for the next turn. */
+/* What yielded goes behind what was woken. */
+static void queue_yielded(struct weir_loop *loop)
+{
+    if (!loop->yielded_head)
+        return;
+    if (loop->run_tail)
+        loop->run_tail->next = loop->yielded_head;
+    else
+        loop->run_head = loop->yielded_head;
+    loop->run_tail = loop->yielded_tail;
+    loop->yielded_head = loop->yielded_tail = NULL;
+}
+
+enum { WOKEN_MOST = 256 };
+
+/* Runs the tasks that are runnable now, and of those that become so meanwhile so many more: tasks
+ * that wake each other do not pay for a turn each time, nor keep the others from theirs. */
 static void run_tasks(struct weir_loop *loop)
 {
-    struct weir_task *task = loop->run_head, *next;
-
-    loop->run_head = loop->run_tail = NULL;
-    for (; task; task = next) {
-        next = task->next;
+    queue_yielded(loop);
+    struct weir_task *last = loop->run_tail;
+    for (unsigned more = WOKEN_MOST; loop->run_head && more > 0; more -= !last) {
+        struct weir_task *task = loop->run_head, *next = task->next;
+        loop->run_head = next;
+        if (!next)
+            loop->run_tail = NULL;
+        if (task == last)
+            last = NULL;
         if (next && next->next) /* one ahead is too late: the run between is shorter than a miss */
             weir_coro_prefetch(next->next->coro);
         weir__task_resume(task);
@@ -354,7 +374,7 @@ static void run_tasks(struct weir_loop *loop)
 
 static bool has_work(struct weir_loop *loop)
 {
-    if (loop->run_head || loop->tx_conns.head || loop->cancelled.head)
+    if (loop->run_head || loop->yielded_head || loop->tx_conns.head || loop->cancelled.head)
         return true;
     if (loop->ready.head && !loop->ready_budget) /* see weir__conns_run() */
         return true;
@@ -473,7 +493,7 @@ void weir_loop_stop_now(struct weir_loop *loop)
     if (!loop->stopping)
         begin_stop(loop);
     loop->cut = true;
-    weir__tasks_cancel(loop);
+    weir__tasks_cut(loop);
     weir__conns_linger(loop, true);
 }
 

@@ -9,7 +9,8 @@
  * conn.c   slots, closing, ids               recv.c      received buffers, arming, bursts
  * send.c   handed-over and waiting sends     listener.c  accept, back-off
  * post.c   messages from other threads       helpers.c   blocking calls
- * wait.c   poll, files, connect          rest.c      quiet connections wait more cheaply
+ * wait.c   poll, files, connect              rest.c      quiet connections wait more cheaply
+ * scope.c  tasks that end together
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -32,9 +33,13 @@
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
-/* Takes the task off whatever it waits for, soon or at once, so that it wakes with `why` (-ETIME,
- * -ECANCELED, -ESHUTDOWN) or with a result that came first. */
-typedef void weir__unwait_fn(struct weir_task *task, int why);
+/* A kind of wait. */
+struct weir__wait {
+    const char *name; /* "for ...", as weir_dump() says it */
+    /* Takes the task off what it waits for, soon or at once, so that it wakes with `why` (-ETIME,
+     * -ECANCELED, -ESHUTDOWN) or with a result that came first. */
+    void (*unwait)(struct weir_task *task, int why);
+};
 
 struct weir_task {
     uint32_t slab_link; /* the slab's, while free */
@@ -45,36 +50,52 @@ struct weir_task {
     struct weir_task *newer, *older; /* all tasks of the loop */
     weir_task_fn *fn;
     void *argument;
-    weir__unwait_fn *unwait;      /* not NULL: it waits, and can be interrupted so */
-    void *object;                 /* what it waits for, for unwait */
-    struct weir_task *waits_next; /* in conn->waiters */
+    const struct weir__wait *wait; /* not NULL: it waits, and can be interrupted so */
+    void *object;                  /* what it waits for, for unwait */
+    uint64_t wait_since_ns;        /* the loop's time at which the last wait began */
+    struct weir_task *waits_next;  /* in conn->waiters */
     int wait_res;
     int interrupted; /* why, once unwait was called in this wait */
-    bool cancelled, detached, done;
+    int16_t cut;     /* 0, or what every wait ends with: -ECANCELED, or a scope's reason; scope.c */
+    bool cancelled;  /* by weir_task_cancel(), or the end of the loop */
+    bool detached, done;
     bool moved; /* burst runner: suspended or cancelled, so another one runs what else is ready */
     struct weir_task *joiner;
     struct weir__timer deadline;
+
+    struct weir_scope *scope; /* the innermost it is in: one that it opened, or else its home */
+    struct weir_scope *home;  /* that it was spawned in; NULL: the loop's own */
+    struct weir_task *sibling_next, *sibling_before; /* in home->children */
+    weir_child_fn *child;                            /* with a home: in place of fn */
 };
 
 /* The wait of a task, suspended until weir__task_wake(). Callers register with `object` first. The
  * value of wake(). The task must not have been cancelled (see weir__task_check). */
-int weir__task_wait(struct weir_task *task, weir__unwait_fn *unwait, void *object,
+int weir__task_wait(struct weir_task *task, const struct weir__wait *wait, void *object,
                     uint64_t deadline_ns);
 void weir__task_wake(struct weir_task *task, int res);
 /* Ends its wait, if it is in one, with `why` or with a result that comes first. */
 void weir__task_interrupt(struct weir_task *task, int why);
 void weir__task_runnable(struct weir_task *task);
-/* -ECANCELED if the task may not begin a wait, else 0. */
+/* Not 0 if the task may not begin a wait: -ECANCELED, or why its scope ends. */
 static inline int weir__task_check(const struct weir_task *task)
 {
-    return task->cancelled ? -ECANCELED : 0;
+    return task->cut;
 }
 /* A detached task, not yet runnable; NULL when out of stacks or memory. */
 struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void *argument,
                                  const char *name, const char *place);
 /* Whether it ended, and is gone. */
 bool weir__task_resume(struct weir_task *task);
-void weir__tasks_cancel(struct weir_loop *loop);
+/* The loop's time to drain is over: every wait of every task ends, shielded or not. */
+void weir__tasks_cut(struct weir_loop *loop);
+/* A wait until an op completes; `object` is the op. */
+extern const struct weir__wait weir__op_wait;
+
+/* scope.c. A task of a scope ends, in its own coroutine. */
+void weir__scope_left(struct weir_task *child, int res);
+/* What may keep the task, and all in its scopes, from waiting has changed. */
+void weir__scope_reach(struct weir_task *task);
 /* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the
  * deadline. */
 int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns);
@@ -262,7 +283,8 @@ struct weir_loop {
 
     struct weir_task *task; /* running now */
     struct weir_task *run_head, *run_tail;
-    struct weir_task *tasks;  /* newest of all */
+    struct weir_task *yielded_head, *yielded_tail; /* runnable again from the next turn on */
+    struct weir_task *tasks;                       /* newest of all */
     struct weir_task *runner; /* of bursts, between two turns; not in task_count */
     struct weir_task *buf_waiters, *buf_waiters_tail;
     struct weir__slab task_slab;

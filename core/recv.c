@@ -46,11 +46,13 @@ static void recv_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why);
 }
 
+static const struct weir__wait recv_wait = {"for input", recv_unwait};
+
 void weir__conn_wake_receiver(struct weir_conn *conn, int res)
 {
     struct weir_task *task = weir__conn_waiters(conn);
 
-    while (task->unwait != recv_unwait)
+    while (task->wait != &recv_wait)
         task = task->waits_next;
     recv_unwait(task, res);
 }
@@ -255,6 +257,8 @@ static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
         res = -ECANCELED;
     if (res <= 0)
         conn->flags |= CONN_FINISHED;
+    else if (task->cut)
+        return task->cut;
     return res;
 }
 
@@ -272,7 +276,7 @@ __attribute__((noinline)) static int wait_for_input(struct weir_conn *conn, stru
         weir_yield();
     } else if (!has_news(conn)) {
         conn->flags |= CONN_RECEIVING;
-        res = weir__task_wait(task, recv_unwait, conn, deadline_ns);
+        res = weir__task_wait(task, &recv_wait, conn, deadline_ns);
     }
     if (conn->flags & CONN_CLOSING)
         res = -ESHUTDOWN;
@@ -327,7 +331,7 @@ int weir_recv(struct weir_conn *conn, struct weir_buf *buf)
     if (!buf->id && loop->task && !(conn->flags & UNUSUAL)) {
         if (conn->rx_head && conn->budget > 0 && !loop->cut)
             return (int)pop_received(conn, buf);
-        if (!conn->rx_head && may_end && !conn->error && !loop->task->cancelled && !loop->stopping)
+        if (!conn->rx_head && may_end && !conn->error && !loop->task->cut && !loop->stopping)
             return -EAGAIN;
     }
     return receive(conn, buf, WEIR_FOREVER, may_end);
@@ -376,6 +380,7 @@ static void serve_next(struct weir_loop *loop)
     } else {
         loop->stats.bursts++;
         run_handler(conn);
+        assert(!loop->task->scope && "a handler returned with a scope open: close it first");
     }
 }
 

@@ -71,11 +71,13 @@ static void drain_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why);
 }
 
+static const struct weir__wait drain_wait = {"for what is unsent to leave", drain_unwait};
+
 void weir__conn_wake_senders(struct weir_conn *conn, int res)
 {
     conn->flags &= (uint16_t)~CONN_DRAINING;
     for (struct weir_task *task = weir__conn_waiters(conn); task; task = task->waits_next)
-        if (task->unwait == drain_unwait)
+        if (task->wait == &drain_wait)
             weir__task_wake(task, res);
 }
 
@@ -181,7 +183,7 @@ static int wait_drained(struct weir_conn *conn, uint64_t deadline_ns)
         return res;
     weir__conn_enter(conn, task);
     conn->flags |= CONN_DRAINING;
-    res = weir__task_wait(task, drain_unwait, conn, deadline_ns);
+    res = weir__task_wait(task, &drain_wait, conn, deadline_ns);
     if (!res)
         res = conn->flags & CONN_CLOSING ? -ESHUTDOWN : may_send(conn);
     weir__conn_leave(conn, task);
@@ -349,6 +351,8 @@ static void buf_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why);
 }
 
+static const struct weir__wait buf_wait = {"for a buffer", buf_unwait};
+
 static int wait_for_buf(struct weir_loop *loop, uint64_t deadline_ns)
 {
     struct weir_task *task = loop->task;
@@ -362,7 +366,7 @@ static int wait_for_buf(struct weir_loop *loop, uint64_t deadline_ns)
     else
         loop->buf_waiters = task;
     loop->buf_waiters_tail = task;
-    return weir__task_wait(task, buf_unwait, NULL, deadline_ns);
+    return weir__task_wait(task, &buf_wait, NULL, deadline_ns);
 }
 
 /* Wakes as many of those that wait for a buffer as there are free ones. */

@@ -17,8 +17,8 @@ void weir__task_runnable(struct weir_task *task)
 
 void weir__task_wake(struct weir_task *task, int res)
 {
-    assert(task->unwait);
-    task->unwait = NULL;
+    assert(task->wait);
+    task->wait = NULL;
     task->wait_res = res;
     weir__timer_disarm(&task->loop->wheel, &task->deadline);
     weir__task_runnable(task);
@@ -26,10 +26,10 @@ void weir__task_wake(struct weir_task *task, int res)
 
 void weir__task_interrupt(struct weir_task *task, int why)
 {
-    if (!task->unwait || task->interrupted)
+    if (!task->wait || task->interrupted)
         return;
     task->interrupted = why;
-    task->unwait(task, why);
+    task->wait->unwait(task, why);
 }
 
 static void deadline_passed(struct weir__timer *timer)
@@ -37,18 +37,19 @@ static void deadline_passed(struct weir__timer *timer)
     weir__task_interrupt(weir__container(timer, struct weir_task, deadline), -ETIME);
 }
 
-int weir__task_wait(struct weir_task *task, weir__unwait_fn *unwait, void *object,
+int weir__task_wait(struct weir_task *task, const struct weir__wait *wait, void *object,
                     uint64_t deadline_ns)
 {
-    assert(task == task->loop->task && !task->unwait && unwait);
-    task->unwait = unwait;
+    assert(task == task->loop->task && !task->wait && wait);
+    task->wait = wait;
     task->object = object;
+    task->wait_since_ns = task->loop->now_ns;
     task->interrupted = 0;
     task->moved = true;
     if (deadline_ns != WEIR_FOREVER)
         weir__timer_arm(&task->loop->wheel, &task->deadline, deadline_ns);
     weir_coro_yield(NULL);
-    assert(!task->unwait);
+    assert(!task->wait);
     return task->wait_res;
 }
 
@@ -59,6 +60,8 @@ static void op_unwait(struct weir_task *task, int why)
     (void)why; /* op_done() reads task->interrupted */
     weir__cancel(task->loop, task->object);
 }
+
+const struct weir__wait weir__op_wait = {"for an op", op_unwait};
 
 /* An op that a task waits for has the task behind it. */
 struct waited_op {
@@ -87,7 +90,7 @@ int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline
     waited.op.done = op_done;
     if (weir__submit(task->loop, &waited.op) == WEIR__DONE)
         return waited.op.res;
-    res = weir__task_wait(task, op_unwait, &waited.op, deadline_ns);
+    res = weir__task_wait(task, &weir__op_wait, &waited.op, deadline_ns);
     assert(waited.op.state == WEIR__OP_IDLE);
     return res;
 }
@@ -98,7 +101,14 @@ static void task_main(void *argument)
 {
     struct weir_task *task = argument;
 
-    task->fn(task->argument);
+    if (task->home) {
+        int res = task->child(task->argument);
+        assert(task->scope == task->home && "a task ended with a scope open: close it first");
+        weir__scope_left(task, res);
+    } else {
+        task->fn(task->argument);
+        assert(!task->scope && "a task ended with a scope open: close it first");
+    }
     task->done = true;
 }
 
@@ -156,6 +166,7 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
                                .argument = argument,
                                .detached = true,
                                .cancelled = loop->cut,
+                               .cut = loop->cut ? -ECANCELED : 0,
                                .deadline.fire = deadline_passed};
     if (weir_coro_new_at(loop->coros, &task->coro, task_main, task, name, place)) {
         weir__slab_put(&loop->task_slab, index);
@@ -193,18 +204,21 @@ static void join_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why);
 }
 
+static const struct weir__wait join_wait = {"for a task to end", join_unwait};
+
 int weir_join(struct weir_task *joined, uint64_t deadline_ns)
 {
     struct weir_task *task = joined->loop->task;
 
     assert(task && "weir_join: not in a task");
     assert(task != joined && !joined->detached && !joined->joiner);
+    assert(!joined->home && "weir_join: a task of a scope ends with that");
     if (!joined->done) {
         int res = weir__task_check(task);
         if (res)
             return res;
         joined->joiner = task;
-        res = weir__task_wait(task, join_unwait, joined, deadline_ns);
+        res = weir__task_wait(task, &join_wait, joined, deadline_ns);
         if (res)
             return res;
         joined->joiner = NULL;
@@ -219,16 +233,16 @@ void weir_task_cancel(struct weir_task *task)
         return;
     task->cancelled = true;
     task->moved = true; /* a burst runner that cancels itself: the others' handlers are not meant */
-    weir__task_interrupt(task, -ECANCELED);
+    weir__scope_reach(task);
 }
 
-void weir__tasks_cancel(struct weir_loop *loop)
+void weir__tasks_cut(struct weir_loop *loop)
 {
-    struct weir_task *older;
-
-    for (struct weir_task *task = loop->tasks; task; task = older) {
-        older = task->older;
-        weir_task_cancel(task);
+    for (struct weir_task *task = loop->tasks; task; task = task->older) {
+        task->cancelled = true;
+        task->moved = true;
+        task->cut = -ECANCELED;
+        weir__task_interrupt(task, -ECANCELED);
     }
 }
 
@@ -246,13 +260,28 @@ static void sleep_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why == -ETIME ? 0 : why);
 }
 
+static const struct weir__wait sleep_wait = {"for a time", sleep_unwait};
+
 int weir_sleep_until(uint64_t deadline_ns)
 {
     struct weir_task *task = weir_task_self();
 
     assert(task && "weir_sleep_until: not in a task");
     int res = weir__task_check(task);
-    return res ? res : weir__task_wait(task, sleep_unwait, NULL, deadline_ns);
+    return res ? res : weir__task_wait(task, &sleep_wait, NULL, deadline_ns);
+}
+
+/* Not until the next turn, so that whoever yields in a loop leaves time for input, too. */
+static void yielded(struct weir_task *task)
+{
+    struct weir_loop *loop = task->loop;
+
+    task->next = NULL;
+    if (loop->yielded_tail)
+        loop->yielded_tail->next = task;
+    else
+        loop->yielded_head = task;
+    loop->yielded_tail = task;
 }
 
 int weir_yield(void)
@@ -260,10 +289,11 @@ int weir_yield(void)
     struct weir_task *task = weir_task_self();
 
     assert(task && "weir_yield: not in a task");
-    if (task->cancelled)
-        return -ECANCELED;
+    int res = weir__task_check(task);
+    if (res)
+        return res;
     task->moved = true;
-    weir__task_runnable(task);
+    yielded(task);
     weir_coro_yield(NULL);
     return 0;
 }

@@ -12,19 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <weir/private.h> /* struct weir__timer */
+
 enum {
     WEIR__TICK_SHIFT = 16, /* a tick is 2^16 ns */
     WEIR__WHEEL_BITS = 6,
     WEIR__WHEEL_SLOTS = 1 << WEIR__WHEEL_BITS,
     WEIR__WHEEL_LEVELS = (64 - WEIR__TICK_SHIFT) / WEIR__WHEEL_BITS, /* 8: all 48 bits of ticks */
-};
-
-/* Memory of its owner; zero-initialised means not armed. */
-struct weir__timer {
-    struct weir__timer *next, *prev; /* NULL when not armed */
-    uint64_t deadline_ns;
-    void (*fire)(struct weir__timer *timer); /* the timer is not armed any more; may arm it again */
-    uint16_t slot;
 };
 
 struct weir__wheel {

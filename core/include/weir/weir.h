@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 
 #include <weir/coro.h>
+#include <weir/scope.h>
 
 #ifdef __cplusplus
 extern "C" {
