@@ -257,7 +257,7 @@ struct weir_task *weir_task_self(void)
 
 static void sleep_unwait(struct weir_task *task, int why)
 {
-    weir__task_wake(task, why == -ETIME ? 0 : why);
+    weir__task_wake(task, why == -ETIME && !task->cut ? 0 : why);
 }
 
 static const struct weir__wait sleep_wait = {"for a time", sleep_unwait};

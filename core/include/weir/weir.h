@@ -13,8 +13,8 @@
  *
  * Words: a *loop* is one thread with one engine, its connections, timers and coroutines. A *task*
  * is a coroutine the loop runs. A *deadline* is an absolute time of weir_now_ns(); WEIR_FOREVER is
- * none. Calls return `>= 0` or `-errno`: -ETIME past a deadline, -ECANCELED when cancelled or
- * stopping.
+ * none. Calls return `>= 0` or `-errno`: -ETIME past a deadline, the call's or its scope's
+ * (weir/scope.h), -ECANCELED when cancelled or stopping.
  *
  * Threads: everything belongs to the loop's thread, except weir_loop_stop(), weir_post() and
  * weir_now_ns(). "In a task" means: called by a handler or a spawned function; such a call may
@@ -167,9 +167,10 @@ struct weir_task *weir_task_self(void);
 
 /* Monotonic nanoseconds now. Any thread. */
 uint64_t weir_now_ns(void);
-/* Waits in a task. 0, or -ECANCELED. */
+/* Waits in a task. 0; -ECANCELED, or -ETIME by the deadline of a scope. */
 int weir_sleep_until(uint64_t deadline_ns);
-/* Lets other tasks run. 0, or -ECANCELED. */
+/* Lets other tasks run, and input come in: until the loop's next turn. 0, or -ECANCELED, -ETIME as
+ * above, at once. */
 int weir_yield(void);
 /* Runs fn(argument) on a helper thread while the task waits; what it returns (>= 0 or -errno).
  * -ETIME, -ECANCELED only if it never began; once begun it is waited for. -EAGAIN where not one
