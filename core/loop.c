@@ -419,12 +419,29 @@ static void begin_stop(struct weir_loop *loop)
     }
 }
 
+/* What has come into the sockets by now is received before idle connections are closed, or their
+ * peers would get a reset in place of an answer: some turns that do not wait, until they bring
+ * nothing. Two in a row, for a receive may take two (a poll, then itself). Bounded, for peers that
+ * never pause. */
+static void approach_stop(struct weir_loop *loop)
+{
+    enum { BARREN_ENOUGH = 2, RECEIVED_IN_A_TURN = 64 };
+
+    if (!loop->last_turns) {
+        loop->last_turns = loop->conn_count / RECEIVED_IN_A_TURN + BARREN_ENOUGH + 2;
+        loop->barren = 0;
+        weir__listeners_stop(loop);
+    }
+    if (loop->barren >= BARREN_ENOUGH || --loop->last_turns == 0 || !loop->conn_count)
+        begin_stop(loop);
+}
+
 static int turn(struct weir_loop *loop)
 {
     loop->stats.turns++;
     weir__posts_run(loop);
     if (atomic_load_explicit(&loop->stop_asked, memory_order_relaxed) && !loop->stopping)
-        begin_stop(loop);
+        approach_stop(loop);
     run_tasks(loop);
     weir__conns_run(loop);
     if (loop->cancelled.head || loop->refused_by_engine.head || loop->refused_by_helpers.head)
@@ -436,13 +453,16 @@ static int turn(struct weir_loop *loop)
         weir__bufs_feed(loop);
     if (loop->stopping && loop->owned && !loop->task_count)
         weir__conns_close_orphans(loop);
-    if (!loop->open_listeners && !loop->conn_count && !loop->task_count && weir__rest_end(loop))
+    bool approaching = loop->last_turns && !loop->stopping;
+    if (!loop->open_listeners && !loop->conn_count && !loop->task_count && !approaching &&
+        weir__rest_end(loop))
         return 0;
 
     int res = loop->ops->wait(loop->engine, wait_deadline(loop));
     atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
     if (res < 0)
         return res;
+    loop->barren = res ? 0 : loop->barren + 1;
     weir__helpers_reap(&loop->helpers);
     loop->now_ns = loop->wheel.armed ? weir_now_ns() : coarse_now_ns();
     if (loop->wheel.armed)

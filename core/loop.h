@@ -317,6 +317,8 @@ struct weir_loop {
     atomic_bool sleeping, stop_asked;
     atomic_uint callers; /* inside weir_post() or weir_loop_stop(), which touch the engine last */
     bool stopping, running, ended;
+    uint32_t last_turns; /* asked to stop: those left for what has come, and */
+    uint32_t barren;     /* how many of them in a row brought nothing */
     bool failed; /* the engine broke: what it holds never completes */
     bool cut;    /* stopping, and the time to drain is over: nothing may wait any more */
     uint64_t drain_ns;

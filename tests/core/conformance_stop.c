@@ -411,3 +411,62 @@ CONFORMANCE(bytes_handed_over_before_the_stop_still_arrive)
     peer_close(fd);
     conf_join(&server);
 }
+
+/* ---- what has come by then ------------------------------------------------------------------- */
+
+struct pause {
+    sem_t begun, over;
+};
+
+static void hold_the_loop(void *argument)
+{
+    struct pause *pause = argument;
+    sem_post(&pause->begun);
+    while (sem_wait(&pause->over) < 0) {
+    }
+}
+
+struct holder {
+    struct conf_server *server;
+    struct pause *pause;
+    pthread_t thread;
+};
+
+static void *hold(void *argument)
+{
+    struct holder *holder = argument;
+    conf_call(holder->server, hold_the_loop, holder->pause);
+    return NULL;
+}
+
+CONFORMANCE(what_has_come_into_the_sockets_before_the_stop_is_answered)
+{
+    enum { CONNS = 20 };
+    struct conf_server server = {.listen.handler = conf_echo};
+    struct pause pause;
+    struct holder holder = {.server = &server, .pause = &pause};
+    int fds[CONNS];
+    sem_init(&pause.begun, 0, 0);
+    sem_init(&pause.over, 0, 0);
+    conf_start(&server);
+    for (int i = 0; i < CONNS; i++) {
+        fds[i] = peer_connect(&server);
+        peer_echo(fds[i], 10, (uint64_t)i);
+    }
+    check_int(pthread_create(&holder.thread, NULL, hold, &holder), ==, 0);
+    while (sem_wait(&pause.begun) < 0) {
+    }
+    for (int i = 0; i < CONNS; i++)
+        peer_send(fds[i], "last", 4);
+    for (int i = 0; i < CONNS; i++)
+        peer_await_arrival(fds[i]);
+    weir_loop_stop(server.loop);
+    sem_post(&pause.over);
+    pthread_join(holder.thread, NULL);
+    conf_join(&server);
+    for (int i = 0; i < CONNS; i++) {
+        peer_expect(fds[i], "last", 4);
+        check_int(peer_end(fds[i], NULL), ==, 0);
+        peer_close(fds[i]);
+    }
+}

@@ -15,14 +15,6 @@ TestSuite(models_drain, .timeout = 3 * LIMIT_S);
 
 #define HOURS "7200"
 
-/* To the runtime a connection is idle until its input was received: stopping closes it. */
-static void need_a_model(void)
-{
-    if (!subject_model())
-        cr_skip_test("%s promises to answer what it has received, not what has come",
-                     subject_spec());
-}
-
 Test(models_drain, a_server_without_a_connection_ends)
 {
     struct server server = {0};
@@ -72,7 +64,6 @@ Test(models_drain, what_was_sent_before_is_answered)
     struct server server = {0};
     int fds[CONNS];
     unsigned conns = at_once(CONNS);
-    need_a_model();
     SERVER_START(&server, conns, "echo", "--drain", HOURS);
     for (unsigned i = 0; i < conns; i++) {
         fds[i] = client(&server);
@@ -97,7 +88,6 @@ Test(models_drain, requests_sent_ahead_are_all_answered_before_the_end)
 {
     enum { BYTES = 100000 };
     struct server server = {0};
-    need_a_model();
     uint8_t *data = pattern(BYTES, 4);
     SERVER_START(&server, 1, "echo", "--drain", HOURS);
     int fd = client(&server);

@@ -78,8 +78,9 @@ void weir_loop_free(struct weir_loop *loop);
  * broken, the loop has ended where it stood, and is only to be freed. */
 int weir_loop_run(struct weir_loop *loop);
 
-/* Asks the loop to end: listeners close, idle connections close, a task that waits for input
- * gets -ECANCELED, everything else has drain_ns to finish, then is cancelled. Any thread, and from
+/* Asks the loop to end: listeners close; what has come into the sockets by then is received and
+ * served; idle connections close, a task that waits for input gets -ECANCELED, everything else has
+ * drain_ns to finish, then is cancelled. Any thread, and from
  * a signal handler. Again: no effect. */
 void weir_loop_stop(struct weir_loop *loop);
 /* Cancels everything at once; after weir_loop_stop(), loop's thread only. */
