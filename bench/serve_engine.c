@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SECOND_NS         1000000000ull
@@ -77,56 +78,94 @@ static void print_counters(const struct shard *shard, FILE *out)
             c.live, c.idle, c.released, c.resident_bytes, c.trimmed, c.trim_target);
 }
 
+/* Needs no deep stack. */
+void weir__shard_tell_unprinted(int error)
+{
+    static char what[] = "weir-bench serve: the counters could not be printed: ";
+    char *why = strerror(-error);
+    const struct iovec line[] = {
+        {.iov_base = what, .iov_len = sizeof what - 1},
+        {.iov_base = why, .iov_len = strlen(why)},
+        {.iov_base = "\n", .iov_len = 1},
+    };
+
+    if (writev(STDERR_FILENO, line, 3) < 0)
+        return; /* there is nobody to be told */
+}
+
+static int write_all(const char *text, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t written = write(STDERR_FILENO, text, bytes);
+
+        if (written < 0 && errno != EINTR)
+            return -errno;
+        text += written > 0 ? written : 0;
+        bytes -= written > 0 ? (size_t)written : 0;
+    }
+    return 0;
+}
+
 /* Runs on a deep stack: printf takes more than a coroutine has. In one write, for no lines of
  * another shard, which may be another process, are to come between these. */
 static void print(void *argument)
 {
-    const struct shard *shard = argument;
+    struct shard *shard = argument;
     char *text = NULL;
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
 
+    shard->print_result = out == NULL ? -errno : 0;
     if (out == NULL)
-        return; /* no memory for it: it is left out this time */
+        return;
     print_counters(shard, out);
     if (shard->print_all)
-        weir_coro_pool_each(weir_loop_coros(shard->loop), print_coroutine, out);
-    if (fclose(out) == 0 && write(STDERR_FILENO, text, bytes) < 0)
-        perror("weir-bench serve: printing the counters");
+        shard->print_result =
+            weir_coro_pool_each(weir_loop_coros(shard->loop), print_coroutine, out);
+    if (fclose(out) < 0)
+        shard->print_result = -errno;
+    else if (shard->print_result == 0)
+        shard->print_result = write_all(text, bytes);
     free(text);
 }
 
 void weir__shard_print(struct shard *shard, bool all)
 {
     shard->print_all = all;
-    weir_coro_call_deep(PRINT_STACK_BYTES, print, shard);
+    int result = weir_coro_call_deep(PRINT_STACK_BYTES, print, shard);
+
+    if (result == 0)
+        result = shard->print_result;
+    if (result < 0)
+        weir__shard_tell_unprinted(result);
 }
 
 static void print_asked(void *argument)
 {
     struct shard *shard = argument;
 
-    weir_coro_call_deep(PRINT_STACK_BYTES, print, shard);
-    atomic_store(&shard->print_pending, false);
+    weir__shard_print(shard, atomic_exchange(&shard->print_asked, PRINT_NOTHING) == PRINT_ALL);
 }
 
 static void spawn_print(struct weir_post *post)
 {
     struct shard *shard = (struct shard *)((char *)post - offsetof(struct shard, print));
+    int result = weir_spawn(shard->loop, NULL, print_asked, shard);
 
-    /* Where there is no stack for it now, it is left out this time. */
-    if (weir_spawn(shard->loop, NULL, print_asked, shard) < 0)
-        atomic_store(&shard->print_pending, false);
+    if (result < 0) {
+        weir__shard_tell_unprinted(result);
+        atomic_store(&shard->print_asked, PRINT_NOTHING);
+    }
 }
 
+/* What is asked for before the last was printed comes with that. */
 void weir__shard_ask_print(struct shard *shard, bool all)
 {
-    if (atomic_exchange(&shard->print_pending, true))
-        return; /* the last one is not done */
-    shard->print_all = all;
+    if (atomic_fetch_or(&shard->print_asked, all ? PRINT_ALL : PRINT_COUNTERS) != PRINT_NOTHING)
+        return;
     shard->print.fn = spawn_print;
     if (weir_post(shard->loop, &shard->print) < 0)
-        atomic_store(&shard->print_pending, false); /* it has ended */
+        atomic_store(&shard->print_asked, PRINT_NOTHING); /* it has ended */
 }
 
 /* --- opening, serving ---------------------------------------------------------------------------

@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+enum print_asked { PRINT_NOTHING, PRINT_COUNTERS = 1, PRINT_ALL = 3 };
+
 struct shard {
     const struct serve_options *options;
     const char *engine; /* of the runtime, with its options */
@@ -24,10 +26,11 @@ struct shard {
     socklen_t addr_len;
     uint64_t started_ns;
     uint64_t requests;
-    uint64_t refused;          /* connections closed because the peer broke the protocol */
-    struct weir_post print;    /* counters were asked for, */
-    bool print_all;            /* the coroutines as well, */
-    atomic_bool print_pending; /* and are not printed yet */
+    uint64_t refused;        /* connections closed because the peer broke the protocol */
+    struct weir_post print;  /* counters were asked for, */
+    atomic_uint print_asked; /* enum print_asked, and are not printed yet */
+    bool print_all;          /* of the print under way: the coroutines as well */
+    int print_result;        /* 0, or why it failed */
     /* Where feed() puts a reply that is not the input: one thread, and no wait between feed() and
      * the copy. */
     alignas(64) uint8_t reply_room[WEIR_WORKLOAD_OUT_BYTES];
@@ -44,6 +47,8 @@ void weir__shard_close(struct shard *shard);
  * From a task of the shard; or from any other thread, then later. */
 void weir__shard_print(struct shard *shard, bool all);
 void weir__shard_ask_print(struct shard *shard, bool all);
+/* Says on standard error that they could not be. Any thread or task. */
+void weir__shard_tell_unprinted(int error);
 
 /* The shards of one process (serve_shards.c). */
 struct shards {

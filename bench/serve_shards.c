@@ -59,9 +59,13 @@ static void control(void *argument)
         uint64_t count;
 
         if (ready > 0 && read(shards->event_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-            return;
-        if (weir__serve_stopping || (ready < 0 && ready != -ETIME))
+            ready = -errno;
+        if (weir__serve_stopping || ready == -ECANCELED)
             return; /* the loop is ending */
+        if (ready < 0 && ready != -ETIME) {
+            weir__shard_tell_unprinted(ready); /* from now on */
+            return;
+        }
         bool all = weir__serve_asked || (shards->event_asks && ready > 0);
         if (!all && ready != -ETIME)
             continue;
