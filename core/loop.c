@@ -11,7 +11,8 @@
 
 #include "core/spec.h"
 
-static __thread struct weir_loop *running_loop;
+/* initial-exec: no call to __tls_get_addr at every question who runs. */
+static __thread struct weir_loop *running_loop __attribute__((tls_model("initial-exec")));
 
 uint64_t weir_now_ns(void)
 {

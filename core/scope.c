@@ -90,10 +90,17 @@ void weir_scope_open(struct weir_scope *scope, uint64_t deadline_ns, unsigned fl
 
     assert(task && "weir_scope_open: not in a task");
     assert(!(flags & ~(unsigned)WEIR_SHIELD) && "weir_scope_open: unknown flags");
-    *scope = (struct weir_scope){.outer = task->scope,
-                                 .owner = task,
-                                 .deadline.fire = deadline_passed,
-                                 .shield = flags & WEIR_SHIELD};
+    /* One by one: to clear it first takes longer than all the rest. */
+    scope->outer = task->scope;
+    scope->owner = task;
+    scope->children = NULL;
+    scope->deadline.next = NULL;
+    scope->deadline.fire = deadline_passed;
+    scope->live = 0;
+    scope->cut = 0;
+    scope->shield = flags & WEIR_SHIELD;
+    scope->listed = false;
+    scope->result = 0;
     task->scope = scope;
     if (scope->shield)
         task->cut = (int16_t)cut_from(scope, task);
@@ -190,6 +197,7 @@ int weir_scope_spawn_at(struct weir_scope *scope, struct weir_task **task_out, w
     child->detached = !task_out;
     child->home = child->scope = scope;
     child->child = fn;
+    child->sibling_before = NULL;
     child->sibling_next = scope->children;
     if (scope->children)
         scope->children->sibling_before = child;

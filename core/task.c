@@ -160,18 +160,25 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
 
     if (!task)
         return NULL;
-    *task = (struct weir_task){.index = index,
-                               .loop = loop,
-                               .fn = fn,
-                               .argument = argument,
-                               .detached = true,
-                               .cancelled = loop->cut,
-                               .cut = loop->cut ? -ECANCELED : 0,
-                               .deadline.fire = deadline_passed};
+    /* Not all of it: a new record is zeroed, and one that was used is as a task that ended left it;
+     * to clear the whole takes as long as a switch. */
+    task->index = index;
+    task->loop = loop;
+    task->fn = fn;
+    task->argument = argument;
+    task->cut = loop->cut ? -ECANCELED : 0;
+    task->cancelled = loop->cut;
+    task->detached = true;
+    task->done = task->moved = false;
+    task->joiner = NULL;
+    task->scope = task->home = NULL;
+    task->deadline.fire = deadline_passed;
+    assert(!task->wait && !weir__timer_armed(&task->deadline));
     if (weir_coro_new_at(loop->coros, &task->coro, task_main, task, name, place)) {
         weir__slab_put(&loop->task_slab, index);
         return NULL;
     }
+    task->newer = NULL;
     task->older = loop->tasks;
     if (loop->tasks)
         loop->tasks->newer = task;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/micro/micro.h"
+#include "bench/micro/micro.h"
 
 enum { WIDTH = 64, OPS = 6400, ENGINES_MAX = 8 };
 

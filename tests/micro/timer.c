@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#include "tests/micro/micro.h"
+#include "bench/micro/micro.h"
 
 enum { STANDING = 1000000, BATCH = 100000 };
 

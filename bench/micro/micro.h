@@ -1,7 +1,7 @@
 /* What the microbenchmarks share: rounds that interleave their rows, medians, one table. They print
  * figures and assert nothing about time; `meson test --benchmark` runs them. */
-#ifndef WEIR_TESTS_MICRO_H
-#define WEIR_TESTS_MICRO_H
+#ifndef WEIR_BENCH_MICRO_H
+#define WEIR_BENCH_MICRO_H
 
 #include <stdint.h>
 #include <stdio.h>
