@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Counts what a run of `meson test` did, behaviour by behaviour; ci/test calls it.
 
-Usage: tally.py TESTLOG.json [EXPECTED]
+Usage: tally.py TESTLOG.json [EXPECTED [FAILURES]]
 
 Reads Meson's log (one JSON object a line). A program that speaks TAP counts once for each of its
 lines, any other counts once. A program that fails without saying so in TAP (a crash, a timeout, a
 plan not kept) counts as one failure more. With EXPECTED, the number of programs that were to run,
 those missing from the log count as failures: a run that was cut short is not a pass.
 
-Names failures and skips on stderr, and prints `PASSED FAILED SKIPPED` on stdout.
+Names failures and skips on stderr, adds the failures to the file FAILURES, and prints
+`PASSED FAILED SKIPPED` on stdout.
 """
 
 import json
@@ -30,9 +31,12 @@ def tell(*words):
     told[line] = told.get(line, 0) + 1
 
 
-def tell_now():
+def tell_now(failures=None):
     for line, times in told.items():
-        print(line + (f"  ({times} times)" if times > 1 else ""), file=sys.stderr)
+        line += f"  ({times} times)" if times > 1 else ""
+        print(line, file=sys.stderr)
+        if failures and not line.startswith("weir: skipped:"):
+            print(line, file=failures)
     told.clear()
 
 
@@ -91,7 +95,7 @@ def count_program(entry):
     return counts
 
 
-def main(log_path, expected=0):
+def main(log_path, expected=0, failures=None):
     totals = [0, 0, 0]
     programs = 0
     with open(log_path, encoding="utf-8", errors="replace") as log:
@@ -102,13 +106,18 @@ def main(log_path, expected=0):
                 continue  # the last line of a run that was killed
             programs += 1
             totals = [a + b for a, b in zip(totals, count_program(entry))]
-            tell_now()
+            tell_now(failures)
     if programs < expected:
         tell(f"FAILED: {expected - programs} of {expected} test programs did not end")
         totals[1] += expected - programs
-    tell_now()
+    tell_now(failures)
     print(*totals)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    expected_programs = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    if len(sys.argv) > 3:
+        with open(sys.argv[3], "a", encoding="utf-8") as failures_file:
+            main(sys.argv[1], expected_programs, failures_file)
+    else:
+        main(sys.argv[1], expected_programs)

@@ -33,6 +33,18 @@ CASES = [
 ]
 
 
+def adds_failures_to_the_file():
+    """Only what failed, behind what earlier jobs left there."""
+    text = "1..3\nok 1 - a\nnot ok 2 - b\n# because\nok 3 - c # SKIP no ring\n"
+    with tempfile.TemporaryDirectory() as folder:
+        log, kept = pathlib.Path(folder, "log"), pathlib.Path(folder, "kept")
+        log.write_text(json.dumps(program(text, "FAIL", 1)), encoding="utf-8")
+        kept.write_text("before\n", encoding="utf-8")
+        subprocess.run([sys.executable, TALLY, log, "1", kept], timeout=20, check=True,
+                       capture_output=True)
+        return kept.read_text(encoding="utf-8")
+
+
 def main():
     failures = 0
     for number, (name, entries, expected, want) in enumerate(CASES, 1):
@@ -46,7 +58,13 @@ def main():
         print(f"{'ok' if good else 'not ok'} {number} - {name}")
         if not good:
             print(f"# want {want!r}, got {run.stdout.strip()!r} {run.stderr}")
-    print(f"1..{len(CASES)}")
+    kept = adds_failures_to_the_file()
+    good = kept == "before\nweir: FAILED: p: b\nweir:     because\n"
+    failures += not good
+    print(f"{'ok' if good else 'not ok'} {len(CASES) + 1} - failures are kept for the end")
+    if not good:
+        print(f"# got {kept!r}")
+    print(f"1..{len(CASES) + 1}")
     return 1 if failures else 0
 
 
