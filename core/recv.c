@@ -253,8 +253,8 @@ static int end_of_input(struct weir_conn *conn, const struct weir_task *task)
         res = conn->error;
     else if (conn->flags & CONN_EOF)
         res = 0;
-    else if (task->cancelled || conn->loop->stopping)
-        res = -ECANCELED;
+    else if ((task->cut && task->cancelled) || conn->loop->stopping)
+        res = -ECANCELED; /* in a shield the cancel has not come yet */
     if (res <= 0)
         conn->flags |= CONN_FINISHED;
     else if (task->cut)

@@ -329,3 +329,31 @@ CONFORMANCE(a_scopes_deadline_ends_a_receive_and_the_connection_goes_on)
     peer_close(fd);
     conf_stop(&server);
 }
+
+static void echo_shielded(struct weir_conn *conn, void *argument)
+{
+    struct weir_buf buf = {0};
+    struct weir_scope shield;
+    check_int(weir_recv_until(conn, &buf, WEIR_FOREVER), ==, 1);
+    weir_task_cancel(weir_task_self());
+    weir_scope_open(&shield, WEIR_FOREVER, WEIR_SHIELD);
+    check_int(weir_send(conn, &buf), ==, 1);
+    check_int(weir_recv_until(conn, &buf, WEIR_FOREVER), ==, 2);
+    check_int(weir_send(conn, &buf), ==, 2);
+    check_int(weir_scope_close(&shield), ==, 0);
+    check_int(weir_recv_until(conn, &buf, WEIR_FOREVER), ==, -ECANCELED);
+}
+
+CONFORMANCE(a_cancelled_task_receives_within_a_shield)
+{
+    struct conf_server server = {.listen.handler = echo_shielded};
+    conf_start(&server);
+    int fd = peer_connect(&server);
+    peer_send(fd, "a", 1);
+    peer_expect(fd, "a", 1);
+    peer_send(fd, "bc", 2);
+    peer_expect(fd, "bc", 2);
+    check_int(peer_end(fd, NULL), ==, 0);
+    peer_close(fd);
+    conf_stop(&server);
+}
