@@ -228,6 +228,25 @@ CONFORMANCE(of_nested_deadlines_the_tighter_wins)
     conf_run(NULL, the_tighter_wins, NULL);
 }
 
+static void close_before_the_deadline(void *argument)
+{
+    for (int i = 0; i < 100; i++) {
+        struct weir_scope scope;
+        weir_scope_open(&scope, weir_now_ns() + WEIR_MILLISECOND, 0);
+        check_int(weir_scope_close(&scope), ==, 0);
+        memset(&scope, 0xff, sizeof scope); /* it is the caller's again */
+    }
+    struct weir_loop_stats stats;
+    weir_loop_stats(weir_loop_self(), &stats);
+    check_int(stats.timers, ==, 0);
+    check_int(weir_sleep_until(weir_now_ns() + 3 * WEIR_MILLISECOND), ==, 0);
+}
+
+CONFORMANCE(the_deadline_of_a_closed_scope_is_forgotten)
+{
+    conf_run(NULL, close_before_the_deadline, NULL);
+}
+
 /* ---- shields --------------------------------------------------------------------------------- */
 
 static int clean_up_shielded(void *argument)
@@ -279,6 +298,9 @@ static void shielded_for_ever(void *argument)
 {
     struct weir_scope shield;
     weir_scope_open(&shield, WEIR_FOREVER, WEIR_SHIELD);
+    check_int(sleep_for(&long_ns), ==, -ECANCELED);
+    check_int(weir_scope_close(&shield), ==, 0);
+    weir_scope_open(&shield, WEIR_FOREVER, WEIR_SHIELD); /* nor does a new one hold */
     check_int(sleep_for(&long_ns), ==, -ECANCELED);
     check_int(weir_scope_close(&shield), ==, 0);
     ended++;
