@@ -43,6 +43,8 @@ unsigned conf_scale(unsigned large)
     return large / slower > 0 ? large / slower : 1;
 }
 
+const char *conf_about;
+
 void conf_fail(const char *place, const char *what, const char *format, ...)
 {
     static atomic_flag taken = ATOMIC_FLAG_INIT;
@@ -50,7 +52,8 @@ void conf_fail(const char *place, const char *what, const char *format, ...)
     if (atomic_flag_test_and_set(&taken))
         for (;;)
             pause(); /* another thread is already dying of the same */
-    int at = snprintf(line, sizeof line, "%s: %s: check failed: %s:", place, conf_spec(), what);
+    int at = snprintf(line, sizeof line, "%s: %s: %s%scheck failed: %s:", place, conf_spec(),
+                      conf_about ? conf_about : "", conf_about ? ": " : "", what);
     va_list arguments;
     va_start(arguments, format);
     at += vsnprintf(line + at, sizeof line - (size_t)at - 1, format, arguments);

@@ -58,6 +58,8 @@ const char *conf_spec(void);
 /* `large`, or a part of it where a sanitizer or Valgrind makes everything slower. */
 unsigned conf_scale(unsigned large);
 
+/* What the running test is at, for the message of a check; NULL: its name says it. */
+extern const char *conf_about;
 /* Prints and aborts: unlike Criterion's assertions, which jump, it is right in every thread and on
  * every stack, and it needs little of that. */
 _Noreturn void conf_fail(const char *place, const char *what, const char *format, ...)

@@ -1,0 +1,257 @@
+/* The matrix: waits on connections, and for one. See matrix.h. */
+#include "matrix.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+enum { SMALL = 8192 };
+
+void matrix_pair_open(struct matrix_pair *pair)
+{
+    static struct sockaddr_storage address;
+    socklen_t address_bytes;
+    int size = SMALL, listening = peer_listen(&address, &address_bytes, 1, SMALL);
+    check_int(weir_connect(weir_loop_self(), &pair->conn, (struct sockaddr *)&address,
+                           address_bytes, WEIR_FOREVER),
+              ==, 0);
+    pair->peer = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    check(pair->peer >= 0, "accept: errno %d", errno);
+    check_int(setsockopt(weir_conn_fd(pair->conn), SOL_SOCKET, SO_SNDBUF, &size, sizeof size), ==,
+              0);
+    peer_close(listening);
+}
+
+void matrix_pair_close(struct matrix_pair *pair)
+{
+    weir_conn_abort(pair->conn);
+    peer_reset(pair->peer);
+}
+
+static struct matrix_pair pair;
+
+static void pair_set_up(const struct matrix_cell *cell)
+{
+    matrix_pair_open(&pair);
+}
+
+static void pair_tear_down(void)
+{
+    matrix_pair_close(&pair);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static struct weir_buf received;
+
+static int64_t recv_call(uint64_t deadline_ns)
+{
+    int got = weir_recv_until(pair.conn, &received, deadline_ns);
+    if (got > 0)
+        check(memcmp(received.data, "hello", (size_t)got) == 0, "%.5s", (char *)received.data);
+    else
+        check(received.id == 0, "a buffer without bytes");
+    weir_buf_put(weir_loop_self(), &received);
+    return got;
+}
+
+static void recv_complete(void)
+{
+    peer_send(pair.peer, "hello", 5);
+}
+
+static void recv_fail(void)
+{
+    peer_reset(pair.peer);
+    pair.peer = peer_socket(AF_INET); /* to be closed */
+}
+
+static void recv_after(const struct matrix_cell *cell)
+{
+    if (cell->fails)
+        return;
+    if (cell->result < 0 && cell->completed)
+        check_int(recv_call(WEIR_FOREVER), ==, 5);
+    recv_complete();
+    check_int(recv_call(WEIR_FOREVER), ==, 5);
+}
+
+MATRIX_ROW(recv) = {
+    .name = "weir_recv_until",
+    .flags = MATRIX_ENDS_WITH_LOOP, /* which drops what has come and was not received */
+    .set_up = pair_set_up,
+    .call = recv_call,
+    .complete = recv_complete,
+    .result = 5,
+    .fail = recv_fail,
+    .error = -ECONNRESET,
+    .after = recv_after,
+    .tear_down = pair_tear_down,
+};
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+/* More than both sockets hold, and less than they hold twice: one look of the peer's at its socket
+ * makes room for the rest. */
+static size_t send_bytes;
+static uint8_t *send_data;
+static size_t arrived;
+
+static void measure_what_sockets_hold(void)
+{
+    struct matrix_pair full;
+    matrix_pair_open(&full);
+    static uint8_t data[4096];
+    ssize_t sent;
+    while ((sent = send(weir_conn_fd(full.conn), data, sizeof data, MSG_DONTWAIT)) > 0)
+        send_bytes += (size_t)sent;
+    matrix_pair_close(&full);
+    send_bytes += send_bytes / 2;
+    send_data = malloc(send_bytes);
+    check(send_data);
+    pattern_fill(send_data, send_bytes, 1, 0);
+}
+
+static void send_set_up(const struct matrix_cell *cell)
+{
+    if (!send_data)
+        measure_what_sockets_hold();
+    matrix_pair_open(&pair);
+    arrived = 0;
+}
+
+static int64_t send_all_call(uint64_t deadline_ns)
+{
+    int64_t sent = weir_send_all_until(pair.conn, send_data, send_bytes, deadline_ns);
+    if (sent == -EPIPE)
+        return -ECONNRESET; /* the kernel says either */
+    return sent == (int64_t)send_bytes ? 1 : sent;
+}
+
+/* Takes what is there; whether the connection goes on. */
+static bool peer_takes(void)
+{
+    static uint8_t data[4096];
+    ssize_t got;
+    while ((got = recv(pair.peer, data, sizeof data, MSG_DONTWAIT)) > 0) {
+        size_t part = (size_t)got;
+        check(arrived + part <= send_bytes, "more than was sent");
+        pattern_check(data, part, 1, arrived);
+        arrived += part;
+    }
+    return got < 0 && errno == EAGAIN;
+}
+
+static void send_complete(void)
+{
+    check(peer_takes(), "the connection ended");
+}
+
+static void next_byte_comes(void)
+{
+    char byte = 0;
+    ssize_t got;
+    while ((got = recv(pair.peer, &byte, 1, MSG_DONTWAIT)) < 0 && errno == EAGAIN)
+        check_int(weir_yield(), ==, 0);
+    check(got == 1 && byte == 'x', "%zd, '%c'", got, byte);
+}
+
+/* All of it has come, or a part that only the end of the connection may follow, or nothing. */
+static void send_all_after(const struct matrix_cell *cell)
+{
+    if (cell->fails)
+        return;
+    while (cell->result > 0 && arrived < send_bytes) {
+        check(peer_takes(), "the connection ended after %zu of %zu bytes", arrived, send_bytes);
+        check_int(weir_yield(), ==, 0);
+    }
+    int again = weir_send_all(pair.conn, "x", 1);
+    if (again < 0)
+        check_int(again, ==, cell->result);
+    else
+        next_byte_comes();
+}
+
+MATRIX_ROW(send_all) = {
+    .name = "weir_send_all_until",
+    .set_up = send_set_up,
+    .call = send_all_call,
+    .complete = send_complete,
+    .result = 1,
+    .fail = recv_fail,
+    .error = -ECONNRESET,
+    .after = send_all_after,
+    .tear_down = pair_tear_down,
+};
+
+/* ---- connect --------------------------------------------------------------------------------- */
+
+/* A listener that answers at once; or whose backlog is full, so that it never does; or one that has
+ * gone, so that its host refuses. */
+static struct sockaddr_storage there;
+static socklen_t there_bytes;
+static int listening, filling;
+
+static void connect_set_up(const struct matrix_cell *cell)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    listening = peer_listen(&there, &there_bytes, cell->completes ? 8 : 0, 0);
+    filling = -1;
+    if (cell->fails) {
+        peer_close(listening);
+        listening = -1;
+    }
+    if (cell->completes || cell->fails)
+        return;
+    filling = peer_socket(AF_INET);
+    check_int(connect(filling, (struct sockaddr *)&there, there_bytes), ==, 0);
+    do /* of a listening socket these are the length of its backlog, and the most */
+        check_int(getsockopt(listening, IPPROTO_TCP, TCP_INFO, &info, &bytes), ==, 0);
+    while (info.tcpi_unacked <= info.tcpi_sacked);
+}
+
+static int64_t connect_call(uint64_t deadline_ns)
+{
+    struct weir_conn *conn = NULL;
+    int result =
+        weir_connect(weir_loop_self(), &conn, (struct sockaddr *)&there, there_bytes, deadline_ns);
+    check((result == 0) == (conn != NULL), "%d and %p", result, (void *)conn);
+    if (conn)
+        weir_conn_abort(conn);
+    return result;
+}
+
+static void connect_completes_by_itself(void) {}
+
+/* It works again, as soon as there is room. */
+static void connect_after(const struct matrix_cell *cell)
+{
+    if (cell->fails)
+        return;
+    if (filling >= 0) {
+        int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        check(fd >= 0, "accept: errno %d", errno);
+        peer_close(fd);
+    }
+    check_int(connect_call(WEIR_FOREVER), ==, 0);
+}
+
+static void connect_tear_down(void)
+{
+    if (listening >= 0)
+        peer_close(listening);
+    if (filling >= 0)
+        peer_close(filling);
+}
+
+MATRIX_ROW(connect) = {
+    .name = "weir_connect",
+    .set_up = connect_set_up,
+    .call = connect_call,
+    .complete = connect_completes_by_itself,
+    .fail = connect_completes_by_itself,
+    .error = -ECONNREFUSED,
+    .after = connect_after,
+    .tear_down = connect_tear_down,
+};
