@@ -10,7 +10,8 @@
  * send.c   handed-over and waiting sends     listener.c  accept, back-off
  * post.c   messages from other threads       helpers.c   blocking calls
  * wait.c   poll, files, connect              rest.c      quiet connections wait more cheaply
- * scope.c  tasks that end together
+ * scope.c  tasks that end together         pipe.c      what can be polled
+ * process.c  child processes
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H

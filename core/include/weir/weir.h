@@ -28,6 +28,8 @@
 #include <sys/socket.h>
 
 #include <weir/coro.h>
+#include <weir/pipe.h>
+#include <weir/process.h>
 #include <weir/scope.h>
 
 #ifdef __cplusplus
