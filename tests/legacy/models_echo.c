@@ -261,3 +261,31 @@ Test(models_echo, connections_that_have_gone_leave_nothing_behind)
     cr_assert_eq(server_counter(&server, "accepted"), 205);
     server_stop(&server);
 }
+
+/* hsha has 256 jobs: the rest of the connections stands in line. */
+Test(models_echo, more_requests_at_once_than_a_queue_is_long_are_all_answered)
+{
+    enum { CONNS = 400, WITH_A_WORKER_EACH = 40 };
+    struct server server = {0};
+    int fds[CONNS];
+    bool each = subject_is(WEIR_MODEL_HOLDS_WORKER);
+    unsigned conns = at_once(each ? WITH_A_WORKER_EACH : CONNS);
+    SERVER_START(&server, each ? conns : 4, "echo");
+    for (unsigned i = 0; i < conns; i++)
+        fds[i] = client(&server);
+    server_freeze(&server);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < conns; i++)
+            send_whole(fds[i], &i, sizeof i);
+        for (unsigned i = 0; i < conns; i++)
+            await_arrival(fds[i]);
+        server_thaw(&server);
+        for (unsigned i = 0; i < conns; i++)
+            receive_whole(fds[i], &i, sizeof i);
+        server_freeze(&server);
+    }
+    server_thaw(&server);
+    for (unsigned i = 0; i < conns; i++)
+        close(fds[i]);
+    server_stop(&server);
+}
