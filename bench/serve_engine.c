@@ -1,7 +1,7 @@
 /*
- * One shard: opens its loop and its listener, serves, and prints its counters. They are printed by
- * a task of the loop itself, so that a server with one shard is a process with one thread: with
- * two, every system call would pay for a shared descriptor table.
+ * The counters of a shard. They are printed by a task of its loop, so that a server with one shard
+ * is a process with one thread: with two, every system call would pay for a shared descriptor
+ * table.
  */
 #include "bench/serve_shard.h"
 
@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,98 +165,4 @@ void weir__shard_ask_print(struct shard *shard, bool all)
     shard->print.fn = spawn_print;
     if (weir_post(shard->loop, &shard->print) < 0)
         atomic_store(&shard->print_asked, PRINT_NOTHING); /* it has ended */
-}
-
-/* --- opening, serving ---------------------------------------------------------------------------
- */
-
-static int open_listener(struct shard *shard, const struct sockaddr *addr, socklen_t addr_len)
-{
-    const struct serve_options *options = shard->options;
-    char host[NI_MAXHOST];
-    char port[NI_MAXSERV];
-    char why[CLI_TEXT_BYTES];
-
-    int failed = getnameinfo(addr, addr_len, host, sizeof host, port, sizeof port,
-                             NI_NUMERICHOST | NI_NUMERICSERV);
-    if (failed != 0) {
-        fprintf(stderr, "weir-bench serve: --listen %s: %s\n", options->listen,
-                gai_strerror(failed));
-        return -EINVAL;
-    }
-    unsigned number = 0;
-    sscanf(port, "%u", &number);
-    struct weir_listen_options listen_options = {
-        .address = host,
-        .port = (uint16_t)number,
-        .backlog = (int)options->backlog,
-        .reuseport = shard->shares_port,
-        .congestion = options->congestion,
-        .state_bytes = weir__shard_state_bytes(options->workload),
-        .handler = weir__shard_handle,
-        .argument = shard,
-    };
-    int result = weir_listen(shard->loop, &shard->listener, &listen_options, why, sizeof why);
-    if (result < 0)
-        fprintf(stderr, "weir-bench serve: %s\n", why);
-    return result;
-}
-
-static int open_loop(struct shard *shard)
-{
-    const struct serve_options *options = shard->options;
-    char why[CLI_TEXT_BYTES] = "";
-    struct weir_coro_options coro = {.stack_bytes = options->stack_bytes};
-    struct weir_loop_options loop_options = {
-        .engine = shard->engine,
-        .bufs = options->bufs,
-        .buf_bytes = options->buf_bytes,
-        .drain_ns = options->drain_ns,
-        .coro = options->stack_bytes > 0 ? &coro : NULL,
-    };
-    int result = weir_loop_new(&shard->loop, &loop_options, why, sizeof why);
-
-    if (result < 0) {
-        fprintf(stderr, "weir-bench serve: %s\n", why[0] != '\0' ? why : strerror(-result));
-        return result == -EINVAL ? EXIT_USAGE : EXIT_NOTHING_RAN;
-    }
-    const char *note = weir_loop_engine_note(shard->loop);
-    if (note[0] != '\0' && shard->index == 0)
-        fprintf(stderr, "weir-bench serve: %s\n", note);
-    return EXIT_DONE;
-}
-
-int weir__shard_open(struct shard *shard, const struct sockaddr *addr, socklen_t addr_len)
-{
-    int code = open_loop(shard);
-
-    if (code != EXIT_DONE)
-        return code;
-    if (open_listener(shard, addr, addr_len) < 0)
-        return EXIT_USAGE;
-    shard->addr_len = sizeof shard->addr;
-    int result = weir_listener_address(shard->listener, &shard->addr, &shard->addr_len);
-    if (result < 0) {
-        fprintf(stderr, "weir-bench serve: starting up: %s\n", strerror(-result));
-        return EXIT_FAILED;
-    }
-    shard->started_ns = weir_now_ns();
-    return EXIT_DONE;
-}
-
-int weir__shard_run(struct shard *shard)
-{
-    int result = weir_loop_run(shard->loop);
-
-    if (result < 0)
-        fprintf(stderr, "weir-bench serve: the %s engine failed: %s\n",
-                weir_loop_engine(shard->loop), strerror(-result));
-    return result < 0 ? EXIT_FAILED : EXIT_DONE;
-}
-
-void weir__shard_close(struct shard *shard)
-{
-    if (shard->loop != NULL)
-        weir_loop_free(shard->loop);
-    shard->loop = NULL;
 }

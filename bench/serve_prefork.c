@@ -69,9 +69,11 @@ static void say(int code, const char *features)
         return;
 }
 
-static void worker_ready(const struct shards *shards, const struct shard *first, void (*stop)(void))
+static void worker_ready(const struct shards *shards, const struct shard *first,
+                         const struct sockaddr *addr, void (*stop)(void))
 {
     (void)shards;
+    (void)addr;
     stop_shard = stop;
     if (weir__serve_stopping)
         stop();

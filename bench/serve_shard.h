@@ -17,13 +17,9 @@ enum print_asked { PRINT_NOTHING, PRINT_COUNTERS = 1, PRINT_ALL = 3 };
 
 struct shard {
     const struct serve_options *options;
-    const char *engine; /* of the runtime, with its options */
-    unsigned index;     /* among its neighbours */
-    bool shares_port;   /* with them */
+    unsigned index;   /* among its neighbours */
+    bool shares_port; /* with them */
     struct weir_loop *loop;
-    struct weir_listener *listener;
-    struct sockaddr_storage addr; /* where it listens */
-    socklen_t addr_len;
     uint64_t started_ns;
     uint64_t requests;
     uint64_t refused;        /* connections closed because the peer broke the protocol */
@@ -35,13 +31,6 @@ struct shard {
      * the copy. */
     alignas(64) uint8_t reply_room[WEIR_WORKLOAD_OUT_BYTES];
 };
-
-/* Opens the loop, on the calling thread, which is the one to run it, and listens on `addr`. An exit
- * code of CLI.md; what failed has been told. */
-int weir__shard_open(struct shard *shard, const struct sockaddr *addr, socklen_t addr_len);
-/* Serves until the loop is stopped. An exit code. */
-int weir__shard_run(struct shard *shard);
-void weir__shard_close(struct shard *shard);
 
 /* Prints the counters as a JSON line on standard error, and a line for each coroutine where `all`.
  * From a task of the shard; or from any other thread, then later. */
@@ -62,8 +51,9 @@ struct shards {
     socklen_t addr_len;
     int event_fd;    /* becomes readable when signals ask for something */
     bool event_asks; /* it does so for counters only */
-    /* All listen. `stop` ends them, and is async-signal-safe. */
-    void (*ready)(const struct shards *shards, const struct shard *first, void (*stop)(void));
+    /* All listen, at `addr`. `stop` ends them, and is async-signal-safe. */
+    void (*ready)(const struct shards *shards, const struct shard *first,
+                  const struct sockaddr *addr, void (*stop)(void));
 };
 
 /* Opens them, serves until stopped. An exit code; what failed has been told. */

@@ -1,16 +1,15 @@
 /*
  * `weir-bench serve` on engines of the runtime: one shard, or one for each worker, each on a thread
  * of its own with a listener of its own (SO_REUSEPORT: the kernel spreads the connections). The
- * first runs on the process's own thread, so that one alone makes no other; it also minds signals
- * and the clock of --stats.
+ * first runs on the process's own thread; it also minds signals and the clock of --stats.
  */
 #include "bench/serve_shard.h"
 
 #include "bench/cli.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,31 +18,17 @@
 
 #define SECOND_NS 1000000000ull
 
-/* A shard on a thread of its own. */
-struct shard_thread {
-    struct shard shard;
-    pthread_t thread;
-    bool started;
-    int code; /* of open, then of run */
-};
-
 /* The one server of this process. */
 static struct {
     const struct shards *shards;
-    unsigned count;
-    struct shard_thread *threads; /* [count]; the first has no thread */
-    /* How the threads move on together. */
-    pthread_mutex_t lock;
-    pthread_cond_t moved;
-    enum { GATE_STARTING, GATE_SERVE, GATE_GIVE_UP } gate;
-    unsigned open_count; /* threads that have opened their shard, or failed to */
-    unsigned running;    /* shards that have not ended */
-} server = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
+    struct weir_shards *running;
+    struct shard *all; /* [shards->count] */
+    void **arguments;  /* each its shard */
+} server;
 
 static void stop_all(void)
 {
-    for (unsigned i = 0; i < server.count; i++)
-        weir_loop_stop(server.threads[i].shard.loop);
+    weir_shards_stop(server.running);
 }
 
 /* Waits beside the first shard's handlers for SIGUSR1, for the next second of --stats, and for the
@@ -71,155 +56,144 @@ static void control(void *argument)
             continue;
         weir__serve_asked = 0;
         due_ns += ready == -ETIME ? SECOND_NS : 0;
-        for (unsigned i = 1; i < server.count; i++)
-            weir__shard_ask_print(&server.threads[i].shard, all);
+        for (unsigned i = 1; i < shards->count; i++)
+            weir__shard_ask_print(&server.all[i], all);
         weir__shard_print(first, all);
     }
 }
 
-/* --- the threads --------------------------------------------------------------------------------
+/* --- opening -------------------------------------------------------------------------------------
  */
 
-/* Tells that this thread's shard is open, or could not be, and waits for the word to serve. */
-static bool wait_for_gate(void)
+/* On the shard's thread. */
+static int set_up(struct weir_loop *loop, unsigned index, void *argument)
 {
-    pthread_mutex_lock(&server.lock);
-    server.open_count++;
-    pthread_cond_broadcast(&server.moved);
-    while (server.gate == GATE_STARTING)
-        pthread_cond_wait(&server.moved, &server.lock);
-    bool serve = server.gate == GATE_SERVE;
-    pthread_mutex_unlock(&server.lock);
-    return serve;
+    const struct shards *shards = argument;
+    struct shard *shard = &server.all[index];
+
+    *shard = (struct shard){
+        .options = shards->options,
+        .index = shards->first_index + index,
+        .shares_port = shards->shares_port,
+        .loop = loop,
+        .started_ns = weir_now_ns(),
+    };
+    server.arguments[index] = shard;
+    return index == 0 ? weir_spawn(loop, NULL, control, shard) : 0;
 }
 
-/* One shard that fails ends all: a server that goes on with fewer would be measured as one with
- * all. None is freed before all have ended: they stop each other. */
-static int run_shard(struct shard_thread *own)
+/* An exit code; what failed has been told. */
+static int open_shards(const struct shards *shards)
 {
-    int code = weir__shard_run(&own->shard);
+    const struct serve_options *options = shards->options;
+    struct weir_coro_options coro = {.stack_bytes = options->stack_bytes};
+    struct weir_loop_options loop_options = {
+        .engine = shards->engine,
+        .bufs = options->bufs,
+        .buf_bytes = options->buf_bytes,
+        .drain_ns = options->drain_ns,
+        .coro = options->stack_bytes > 0 ? &coro : NULL,
+    };
+    struct weir_shards_options shards_options = {
+        .count = shards->count,
+        .loop = &loop_options,
+        .setup = set_up,
+        .argument = (void *)shards,
+    };
+    char why[CLI_TEXT_BYTES] = "";
+    int result = weir_shards_new(&server.running, &shards_options, why, sizeof why);
 
-    if (code != EXIT_DONE)
-        stop_all();
-    pthread_mutex_lock(&server.lock);
-    server.running--;
-    pthread_cond_broadcast(&server.moved);
-    while (server.running > 0)
-        pthread_cond_wait(&server.moved, &server.lock);
-    pthread_mutex_unlock(&server.lock);
-    return code;
-}
-
-static void *shard_main(void *argument)
-{
-    struct shard_thread *own = argument;
-    const struct shard *first = &server.threads[0].shard;
-
-    own->code =
-        weir__shard_open(&own->shard, (const struct sockaddr *)&first->addr, first->addr_len);
-    if (wait_for_gate())
-        own->code = run_shard(own);
-    weir__shard_close(&own->shard);
-    return NULL;
-}
-
-/* One after another, so that what fails is told once. Signals are the first thread's. An exit code.
- */
-static int start_thread(struct shard_thread *own)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&own->thread, NULL, shard_main, own);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-
-    if (error != 0) {
-        fprintf(stderr, "weir-bench serve: a thread for shard %u: %s; want fewer --workers\n",
-                own->shard.index, strerror(error));
-        return EXIT_FAILED;
-    }
-    own->started = true;
-    pthread_mutex_lock(&server.lock);
-    while (server.open_count < own->shard.index - server.shards->first_index)
-        pthread_cond_wait(&server.moved, &server.lock);
-    pthread_mutex_unlock(&server.lock);
-    return own->code;
-}
-
-static void open_gate(bool serve)
-{
-    pthread_mutex_lock(&server.lock);
-    server.gate = serve ? GATE_SERVE : GATE_GIVE_UP;
-    server.running = server.count;
-    pthread_cond_broadcast(&server.moved);
-    pthread_mutex_unlock(&server.lock);
-}
-
-static int join_threads(int code)
-{
-    for (unsigned i = 1; i < server.count; i++) {
-        struct shard_thread *other = &server.threads[i];
-
-        if (!other->started)
-            continue;
-        pthread_join(other->thread, NULL);
-        code = code != EXIT_DONE ? code : other->code;
-    }
-    return code;
-}
-
-/* --- the server ---------------------------------------------------------------------------------
- */
-
-static int open_all(const struct shards *shards)
-{
-    struct shard *first = &server.threads[0].shard;
-    int code = weir__shard_open(first, shards->addr, shards->addr_len);
-
-    for (unsigned i = 1; code == EXIT_DONE && i < server.count; i++)
-        code = start_thread(&server.threads[i]);
-    if (code != EXIT_DONE)
-        return code;
-    int result = weir_spawn(first->loop, NULL, control, first);
     if (result < 0) {
-        fprintf(stderr, "weir-bench serve: starting up: %s\n", strerror(-result));
-        return EXIT_FAILED;
+        fprintf(stderr, "weir-bench serve: %s\n", why[0] != '\0' ? why : strerror(-result));
+        return result == -EINVAL ? EXIT_USAGE : EXIT_NOTHING_RAN;
+    }
+    const char *note = weir_loop_engine_note(server.all[0].loop);
+    if (note[0] != '\0' && shards->first_index == 0)
+        fprintf(stderr, "weir-bench serve: %s\n", note);
+    return EXIT_DONE;
+}
+
+/* Listens on all shards. An exit code; what failed has been told. */
+static int listen_all(const struct shards *shards, struct sockaddr_storage *addr)
+{
+    const struct serve_options *options = shards->options;
+    char host[NI_MAXHOST];
+    char port[NI_MAXSERV];
+    char why[CLI_TEXT_BYTES];
+
+    int failed = getnameinfo(shards->addr, shards->addr_len, host, sizeof host, port, sizeof port,
+                             NI_NUMERICHOST | NI_NUMERICSERV);
+    if (failed != 0) {
+        fprintf(stderr, "weir-bench serve: --listen %s: %s\n", options->listen,
+                gai_strerror(failed));
+        return EXIT_USAGE;
+    }
+    unsigned number = 0;
+    sscanf(port, "%u", &number);
+    struct weir_shards_listen_options listen_options = {
+        .listen =
+            {
+                .address = host,
+                .port = (uint16_t)number,
+                .backlog = (int)options->backlog,
+                .reuseport = shards->shares_port,
+                .congestion = options->congestion,
+                .state_bytes = weir__shard_state_bytes(options->workload),
+                .handler = weir__shard_handle,
+            },
+        .arguments = server.arguments,
+    };
+    if (weir_shards_listen(server.running, &listen_options, addr, why, sizeof why) < 0) {
+        fprintf(stderr, "weir-bench serve: %s\n", why);
+        return EXIT_USAGE;
     }
     return EXIT_DONE;
 }
 
+/* --- the server ----------------------------------------------------------------------------------
+ */
+
+static int run(const struct shards *shards, const struct sockaddr *addr)
+{
+    shards->ready(shards, &server.all[0], addr, stop_all);
+    int result = weir_shards_run(server.running);
+
+    if (result < 0)
+        fprintf(stderr, "weir-bench serve: the %s engine failed: %s\n",
+                weir_loop_engine(server.all[0].loop), strerror(-result));
+    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
 int weir__shards_serve(const struct shards *shards)
 {
+    struct sockaddr_storage addr;
+
     server.shards = shards;
-    server.count = shards->count;
-    server.threads = calloc(shards->count, sizeof *server.threads);
-    if (server.threads == NULL) {
+    server.all = aligned_alloc(alignof(struct shard), shards->count * sizeof *server.all);
+    server.arguments = calloc(shards->count, sizeof *server.arguments);
+    if (server.all == NULL || server.arguments == NULL) {
         perror("weir-bench serve: starting up");
+        free(server.all);
+        free(server.arguments);
         return EXIT_FAILED;
     }
-    for (unsigned i = 0; i < shards->count; i++)
-        server.threads[i].shard = (struct shard){.options = shards->options,
-                                                 .engine = shards->engine,
-                                                 .index = shards->first_index + i,
-                                                 .shares_port = shards->shares_port};
-    int code = open_all(shards);
+    int code = open_shards(shards);
 
-    open_gate(code == EXIT_DONE);
-    if (code == EXIT_DONE) {
-        shards->ready(shards, &server.threads[0].shard, stop_all);
-        code = run_shard(&server.threads[0]);
-    }
-    code = join_threads(code);
-    weir__shard_close(&server.threads[0].shard);
-    free(server.threads);
+    if (code == EXIT_DONE)
+        code = listen_all(shards, &addr);
+    if (code == EXIT_DONE)
+        code = run(shards, (const struct sockaddr *)&addr);
+    weir_shards_free(server.running);
+    free(server.all);
+    free(server.arguments);
     return code;
 }
 
 /* --- on threads of this process ------------------------------------------------------------------
  */
 
-static void be_ready(const struct shards *shards, const struct shard *first, void (*stop)(void))
+static void be_ready(const struct shards *shards, const struct shard *first,
+                     const struct sockaddr *addr, void (*stop)(void))
 {
     struct serve_signals signals = {
         .event_fd = shards->event_fd,
@@ -228,9 +202,9 @@ static void be_ready(const struct shards *shards, const struct shard *first, voi
     };
 
     weir__serve_catch(&signals);
-    weir__serve_ready(
-        shards->options, shards->shares_port ? shards->name : weir_loop_engine(first->loop),
-        (const struct sockaddr *)&first->addr, first->addr_len, weir_loop_features(first->loop));
+    weir__serve_ready(shards->options,
+                      shards->shares_port ? shards->name : weir_loop_engine(first->loop), addr,
+                      shards->addr_len, weir_loop_features(first->loop));
 }
 
 int weir__serve_engine(const struct serve_options *options, const char *engine, const char *name,

@@ -454,8 +454,8 @@ static int turn(struct weir_loop *loop)
         weir__bufs_feed(loop);
     if (loop->stopping && loop->owned && !loop->task_count)
         weir__conns_close_orphans(loop);
-    bool approaching = loop->last_turns && !loop->stopping;
-    if (!loop->open_listeners && !loop->conn_count && !loop->task_count && !approaching &&
+    bool goes_on = (loop->last_turns || loop->held) && !loop->stopping;
+    if (!loop->open_listeners && !loop->conn_count && !loop->task_count && !goes_on &&
         weir__rest_end(loop))
         return 0;
 

@@ -11,7 +11,7 @@
  * post.c   messages from other threads       helpers.c   blocking calls
  * wait.c   poll, files, connect              rest.c      quiet connections wait more cheaply
  * scope.c  tasks that end together         pipe.c      what can be polled
- * process.c  child processes
+ * process.c  child processes                shards.c    loops on threads of their own
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -318,10 +318,11 @@ struct weir_loop {
     atomic_bool sleeping, stop_asked;
     atomic_uint callers; /* inside weir_post() or weir_loop_stop(), which touch the engine last */
     bool stopping, running, ended;
+    bool held;           /* of a shard: it does not end before it is stopped */
     uint32_t last_turns; /* asked to stop: those left for what has come, and */
     uint32_t barren;     /* how many of them in a row brought nothing */
-    bool failed; /* the engine broke: what it holds never completes */
-    bool cut;    /* stopping, and the time to drain is over: nothing may wait any more */
+    bool failed;         /* the engine broke: what it holds never completes */
+    bool cut;            /* stopping, and the time to drain is over: nothing may wait any more */
     uint64_t drain_ns;
     struct weir__timer stop_timer, linger_timer;
     uint32_t lingering; /* closing connections that still have to send */

@@ -312,4 +312,6 @@ int weir_file_sync(struct weir_loop *loop, int fd, int data_only);
 }
 #endif
 
+#include <weir/shards.h>
+
 #endif
