@@ -68,20 +68,11 @@ static inline void take_back(struct weir_coro *co)
     s->spare[s->n_spare++] = co;
 }
 
-/* What call_deep changes of a coroutine, to be restored. Lies on the stack that was left. */
-struct surface {
-    struct weir__context context;
-    struct weir__hooks hooks;
-    char *low;
-    char *canary_low;
-    struct weir_coro *below; /* what it had borrowed already, when calls nest */
-};
-
 /* Back from the stack `co` borrowed last to the one below. */
 static void surface_from(struct weir_coro *co)
 {
     struct weir_coro *deep = co->deep;
-    const struct surface *surface = deep->data;
+    const struct weir__surface *surface = deep->data;
     co->hooks = surface->hooks;
     co->low = surface->low;
     co->canary_low = surface->canary_low;
@@ -247,7 +238,7 @@ static void enter_deep(void *arg)
 
 static _Noreturn void exit_deep(struct weir_coro *co)
 {
-    struct surface *surface = co->deep->data;
+    struct weir__surface *surface = co->deep->data;
     weir__hooks_leave(&co->hooks, &surface->hooks, true);
     weir__switch_to(&surface->context, NULL);
 }
@@ -256,7 +247,7 @@ static _Noreturn void exit_deep(struct weir_coro *co)
  * and hooks are those of the borrowed stack meanwhile. */
 static void dive(struct weir_coro *self, struct weir_coro *deep)
 {
-    struct surface surface = {
+    struct weir__surface surface = {
         .hooks = self->hooks,
         .low = self->low,
         .canary_low = self->canary_low,

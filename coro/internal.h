@@ -20,6 +20,7 @@
 #include WEIR_CORO_VALGRIND
 
 #include <assert.h>
+#include <sys/types.h>
 
 #define WEIR__CACHE_LINE   64
 #define WEIR__CANARY       UINT64_C(0x7765697263616e61)
@@ -53,6 +54,16 @@ struct weir_coro {
     char *low;        /* lowest usable byte */
     char *canary_low; /* lowest byte of a stack of the canary tier, else NULL */
     struct weir__hooks hooks;
+};
+
+/* What call_deep changes of a coroutine, to be restored. Lies on the stack that was left, and is
+ * the `data` of the one that was lent. */
+struct weir__surface {
+    struct weir__context context;
+    struct weir__hooks hooks;
+    char *low;
+    char *canary_low;
+    struct weir_coro *below; /* what it had borrowed already, when calls nest */
 };
 
 /* One reserved mapping of slots. Each is as large as all before it together. */
@@ -106,7 +117,12 @@ struct weir_coro_pool {
     uint64_t next_ns;                 /* when the next sample is due; 0 before the first tick */
     uint64_t wake_ns;                 /* what the last sample told the loop */
     struct weir_coro_pool *next;      /* of the same thread */
+    struct weir_coro_pool *all_next;  /* in weir__coro_pools */
+    pid_t thread_id;
 };
+
+/* All pools of the process, for debuggers: see coro/gdb/weir-gdb.py, which knows these structs. */
+extern struct weir_coro_pool *weir__coro_pools;
 
 /* What a thread knows of its coroutines. resume_x86_64.S reads it, too. */
 struct weir__thread {
@@ -130,6 +146,8 @@ void *weir__coro_yield(void *value);
 
 /* pool.c */
 int weir__stacks_refill(struct weir__stacks *s, struct weir_coro **co);
+/* One past the highest byte of its stack, colour included. */
+const char *weir__stack_end(const struct weir_coro *co);
 size_t weir__stacks_release(struct weir__stacks *s, size_t at_most);
 int weir__stacks_at_least(struct weir_coro_pool *pool, size_t stack_bytes, struct weir__stacks **s);
 

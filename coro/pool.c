@@ -6,10 +6,12 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef PR_SET_VMA /* Linux 5.17 */
@@ -136,6 +138,17 @@ static const struct weir__slab *slab_of(const struct weir__stacks *s, const stru
     }
     assert(!"every stack lies in one of its slabs");
     return NULL;
+}
+
+static size_t slot_of(const struct weir__slab *slab, const struct weir_coro *co)
+{
+    return (size_t)((const char *)co - slab->base) / co->stacks->slot_bytes;
+}
+
+const char *weir__stack_end(const struct weir_coro *co)
+{
+    const struct weir__slab *slab = slab_of(co->stacks, co);
+    return slab->base + (slot_of(slab, co) + 1) * co->stacks->slot_bytes;
 }
 
 /* --- lending beyond the idle stacks, and giving back ------------------------------------------ */
@@ -278,6 +291,37 @@ int weir__stacks_at_least(struct weir_coro_pool *pool, size_t stack_bytes, struc
     return 0;
 }
 
+struct weir_coro_pool *weir__coro_pools;
+static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void list_pool(struct weir_coro_pool *pool)
+{
+    pool->next = weir__thread.pools;
+    weir__thread.pools = pool;
+    pthread_mutex_lock(&pools_lock);
+    pool->all_next = weir__coro_pools;
+    weir__coro_pools = pool;
+    pthread_mutex_unlock(&pools_lock);
+}
+
+/* False for one that was never listed: weir_coro_pool_new failed half-way. */
+static bool unlist_pool(struct weir_coro_pool *pool)
+{
+    struct weir_coro_pool **at = &weir__thread.pools;
+    while (*at != NULL && *at != pool)
+        at = &(*at)->next;
+    if (*at == NULL)
+        return false;
+    *at = pool->next;
+    pthread_mutex_lock(&pools_lock);
+    at = &weir__coro_pools;
+    while (*at != pool)
+        at = &(*at)->all_next;
+    *at = pool->all_next;
+    pthread_mutex_unlock(&pools_lock);
+    return true;
+}
+
 int weir_coro_pool_new(struct weir_coro_pool **out, const struct weir_coro_options *options)
 {
     struct weir_coro_pool *pool = calloc(1, sizeof *pool);
@@ -298,8 +342,8 @@ int weir_coro_pool_new(struct weir_coro_pool **out, const struct weir_coro_optio
         weir_coro_pool_free(pool);
         return rc;
     }
-    pool->next = weir__thread.pools;
-    weir__thread.pools = pool;
+    pool->thread_id = (pid_t)syscall(SYS_gettid);
+    list_pool(pool);
     *out = pool;
     return 0;
 }
@@ -325,13 +369,8 @@ void weir_coro_pool_free(struct weir_coro_pool *pool)
 {
     if (pool == NULL)
         return;
-    struct weir_coro_pool **at = &weir__thread.pools;
-    while (*at != NULL && *at != pool)
-        at = &(*at)->next;
-    if (*at == pool) { /* not so when weir_coro_pool_new failed half-way */
-        *at = pool->next;
+    if (unlist_pool(pool))
         weir__overflow_unwatch();
-    }
     assert(pool->thread == &weir__thread);
     if (WEIR__HOOKS_END)
         (void)weir_coro_pool_each(pool, end_hooks, NULL);

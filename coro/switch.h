@@ -39,6 +39,11 @@ _Noreturn void weir__switch_to(struct weir__context *to, void *value);
 void weir__switch_prepare(struct weir__context *context, void *low, void *top,
                           void (*entry)(void *arg), void *arg);
 
+struct weir_coro_registers;
+/* In registers_*: what a stack that was left goes on with. 0; -ENOTSUP where nobody knows. */
+int weir__context_registers(const struct weir__context *context,
+                            struct weir_coro_registers *registers);
+
 /* In coro.c: called on a stack whose entry returned, to leave it for good. */
 _Noreturn void weir__coro_exit(void);
 

@@ -81,7 +81,7 @@ class Tree:
 
 def folder_of(path, header, quoted, tree):
     """The folder of ours that a header belongs to, or None if it is not ours."""
-    if header == "weir/coro.h":
+    if header in ("weir/coro.h", "weir/coro_inspect.h"):
         return "coro"
     if header.startswith("weir/"):
         return "core"
@@ -245,6 +245,7 @@ RULES = [
           {"uring/a.c": '#include "legacy/epoll.h"\n'},
           {"legacy/a.c": '# include "uring/ring.h"\n'}, {"uring/a.c": '#include "bench/cli.h"\n'}],
          {"coro/a.c": '#include <weir/coro.h>\n#include "coro/pool.h"\n#include <stdio.h>\n',
+          "coro/b.c": "#include <weir/coro_inspect.h>\n",
           "uring/a.c": '#include "core/engine.h"\n', "core/a.c": "#include <weir/coro.h>\n"}),
     rule(bench_and_examples_use_public_headers, "bench and the examples use public headers only",
          [{"bench/a.c": '#include "core/engine.h"\n'}, {"bench/a.c": '#include "uring/ring.h"\n'},
