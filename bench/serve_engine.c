@@ -21,19 +21,23 @@
 /* --- counters -----------------------------------------------------------------------------------
  */
 
-static void print_coroutine(struct weir_coro *coro, void *argument)
+static void print_coroutine(const struct weir_task_info *info, void *argument)
 {
     FILE *out = argument;
     static const char *const names[] = {
-        [WEIR_CORO_DONE] = "done",
-        [WEIR_CORO_SUSPENDED] = "suspended",
-        [WEIR_CORO_RUNNING] = "running",
-        [WEIR_CORO_RESUMING] = "resuming",
+        [WEIR_TASK_RUNNING] = "running",
+        [WEIR_TASK_RUNNABLE] = "runnable",
+        [WEIR_TASK_WAITING] = "waiting",
+        [WEIR_TASK_IDLE] = "idle",
     };
+    uint64_t now_ns = weir_now_ns();
+    uint64_t waited_ns = info->waits[0] && now_ns > info->since_ns ? now_ns - info->since_ns : 0;
 
-    fprintf(out, "{\"coroutine\":\"%s\",\"place\":\"%s\",\"status\":\"%s\",\"stack_bytes\":%zu}\n",
-            weir_coro_name(coro), weir_coro_place(coro), names[weir_coro_status(coro)],
-            weir_coro_stack_bytes(coro));
+    fprintf(out,
+            "{\"coroutine\":\"%s\",\"place\":\"%s\",\"status\":\"%s\",\"waits\":\"%s\","
+            "\"waited_s\":%.3f,\"stack_used\":%zu,\"stack_bytes\":%zu}\n",
+            info->name, info->place, names[info->state], info->waits,
+            (double)waited_ns / (double)SECOND_NS, info->stack_used, info->stack_bytes);
 }
 
 static void print_loop_counters(const struct shard *shard, FILE *out)
@@ -119,11 +123,10 @@ static void print(void *argument)
         return;
     print_counters(shard, out);
     if (shard->print_all)
-        shard->print_result =
-            weir_coro_pool_each(weir_loop_coros(shard->loop), print_coroutine, out);
+        weir_tasks_each(shard->loop, print_coroutine, out);
     if (fclose(out) < 0)
         shard->print_result = -errno;
-    else if (shard->print_result == 0)
+    else
         shard->print_result = write_all(text, bytes);
     free(text);
 }

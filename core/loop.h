@@ -9,10 +9,10 @@
  * conn.c   slots, closing, ids               recv.c      received buffers, arming, bursts
  * send.c   handed-over and waiting sends     listener.c  accept, back-off
  * post.c   messages from other threads       helpers.c   blocking calls
- * wait.c   connect, poll, calls              rest.c      quiet connections wait more cheaply
- * scope.c  tasks that end together           pipe.c      what can be polled
- * process.c  child processes                 shards.c    loops on threads of their own
- * file.c   files
+ * wait.c   poll, files, connect              rest.c      quiet connections wait more cheaply
+ * scope.c  tasks that end together         pipe.c      what can be polled
+ * process.c  child processes                shards.c    loops on threads of their own
+ * inspect.c  tasks and waits, as text
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -93,6 +93,8 @@ bool weir__task_resume(struct weir_task *task);
 void weir__tasks_cut(struct weir_loop *loop);
 /* A wait until an op completes; `object` is the op. */
 extern const struct weir__wait weir__op_wait;
+/* `object` is the connection, and the task that is joined. */
+extern const struct weir__wait weir__recv_wait, weir__drain_wait, weir__join_wait;
 
 /* scope.c. A task of a scope ends, in its own coroutine. */
 void weir__scope_left(struct weir_task *child, int res);
@@ -101,9 +103,6 @@ void weir__scope_reach(struct weir_task *task);
 /* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the
  * deadline. */
 int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns);
-/* The same to the end, whatever happens, also in a task that may not begin a wait: for what gives
- * something back. */
-int weir__task_op_through(struct weir_task *task, struct weir__op *op);
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
@@ -321,6 +320,8 @@ struct weir_loop {
     _Atomic(struct weir_post *) posts;
     atomic_bool sleeping, stop_asked;
     atomic_uint callers; /* inside weir_post() or weir_loop_stop(), which touch the engine last */
+    atomic_bool dump_asked; /* dump_post is on its way */
+    struct weir_post dump_post;
     bool stopping, running, ended;
     bool held;           /* of a shard: it does not end before it is stopped */
     uint32_t last_turns; /* asked to stop: those left for what has come, and */

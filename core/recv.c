@@ -46,13 +46,13 @@ static void recv_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why);
 }
 
-static const struct weir__wait recv_wait = {"for input", recv_unwait};
+const struct weir__wait weir__recv_wait = {"for input", recv_unwait};
 
 void weir__conn_wake_receiver(struct weir_conn *conn, int res)
 {
     struct weir_task *task = weir__conn_waiters(conn);
 
-    while (task->wait != &recv_wait)
+    while (task->wait != &weir__recv_wait)
         task = task->waits_next;
     recv_unwait(task, res);
 }
@@ -276,7 +276,7 @@ __attribute__((noinline)) static int wait_for_input(struct weir_conn *conn, stru
         weir_yield();
     } else if (!has_news(conn)) {
         conn->flags |= CONN_RECEIVING;
-        res = weir__task_wait(task, &recv_wait, conn, deadline_ns);
+        res = weir__task_wait(task, &weir__recv_wait, conn, deadline_ns);
     }
     if (conn->flags & CONN_CLOSING)
         res = -ESHUTDOWN;

@@ -71,13 +71,13 @@ static void drain_unwait(struct weir_task *task, int why)
     weir__task_wake(task, why);
 }
 
-static const struct weir__wait drain_wait = {"for what is unsent to leave", drain_unwait};
+const struct weir__wait weir__drain_wait = {"for what is unsent to leave", drain_unwait};
 
 void weir__conn_wake_senders(struct weir_conn *conn, int res)
 {
     conn->flags &= (uint16_t)~CONN_DRAINING;
     for (struct weir_task *task = weir__conn_waiters(conn); task; task = task->waits_next)
-        if (task->wait == &drain_wait)
+        if (task->wait == &weir__drain_wait)
             weir__task_wake(task, res);
 }
 
@@ -183,7 +183,7 @@ static int wait_drained(struct weir_conn *conn, uint64_t deadline_ns)
         return res;
     weir__conn_enter(conn, task);
     conn->flags |= CONN_DRAINING;
-    res = weir__task_wait(task, &drain_wait, conn, deadline_ns);
+    res = weir__task_wait(task, &weir__drain_wait, conn, deadline_ns);
     if (!res)
         res = conn->flags & CONN_CLOSING ? -ESHUTDOWN : may_send(conn);
     weir__conn_leave(conn, task);
