@@ -30,9 +30,9 @@ struct weir__engine {
 /* What core lends an engine; outlives it. */
 struct weir__engine_env {
     struct weir__buf_pool *bufs;
-    /* Perform a READ, WRITE, FSYNC or CALL op on a helper thread (weir__op_perform(op) there) and
-     * complete it on the loop's thread. How reactors do file ops: the op passes through as it is.
-     * Returns, and sets the op's state, like submit(). */
+    /* Perform an op for helpers on a helper thread (weir__op_perform(op) there) and complete it on
+     * the loop's thread. How reactors do file ops: the op passes through as it is. Returns, and
+     * sets the op's state, like submit(). */
     int (*call_submit)(struct weir__engine_env *env, struct weir__op *op);
     /* 1: it never ran and will complete with -ECANCELED; 0: too late, it completes by itself. */
     int (*call_cancel)(struct weir__engine_env *env, struct weir__op *op);

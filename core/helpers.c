@@ -2,11 +2,71 @@
 #include "core/helpers.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/engine.h"
+
+/* As io_uring has it: where there are no positions the offset does not count. */
+static ssize_t transfer(const struct weir__op *op, bool own_position)
+{
+    bool reads = op->kind == WEIR__OP_READ;
+    off_t offset = (off_t)op->offset;
+
+    if (op->flags & WEIR__OP_VECTORED) {
+        const struct iovec *pieces = op->data;
+        int count = op->len < INT_MAX ? (int)op->len : INT_MAX;
+        if (own_position)
+            return reads ? readv(op->fd, pieces, count) : writev(op->fd, pieces, count);
+        return reads ? preadv(op->fd, pieces, count, offset)
+                     : pwritev(op->fd, pieces, count, offset);
+    }
+    if (own_position)
+        return reads ? read(op->fd, op->data, op->len) : write(op->fd, op->data, op->len);
+    return reads ? pread(op->fd, op->data, op->len, offset)
+                 : pwrite(op->fd, op->data, op->len, offset);
+}
+
+static ssize_t perform_transfer(const struct weir__op *op)
+{
+    ssize_t res = transfer(op, op->offset == UINT64_MAX);
+
+    return res < 0 && errno == ESPIPE ? transfer(op, true) : res;
+}
+
+static int perform_file_call(const struct weir__op *op)
+{
+    const struct weir__file_call *call = op->data;
+
+    switch ((enum weir__file_code)op->len) {
+    case WEIR__FILE_OPEN:
+        return openat(op->fd, call->path, (int)call->flags, call->mode);
+    case WEIR__FILE_CLOSE:
+        return close(op->fd);
+    case WEIR__FILE_STAT:
+        return statx(op->fd, call->path, (int)call->flags, call->mask, call->out);
+    case WEIR__FILE_RENAME: /* no function of every libc */
+        return (int)syscall(SYS_renameat2, op->fd, call->path, call->to_dir, call->to_path,
+                            call->flags);
+    case WEIR__FILE_UNLINK:
+        return unlinkat(op->fd, call->path, (int)call->flags);
+    case WEIR__FILE_MKDIR:
+        return mkdirat(op->fd, call->path, call->mode);
+    case WEIR__FILE_ALLOCATE:
+        return fallocate(op->fd, (int)call->mode, call->offset, call->bytes);
+    case WEIR__FILE_TRUNCATE:
+        return ftruncate(op->fd, call->bytes);
+    default:
+        assert(!"a file op of no kind");
+        return -1;
+    }
+}
 
 int32_t weir__op_perform(const struct weir__op *op)
 {
@@ -14,15 +74,14 @@ int32_t weir__op_perform(const struct weir__op *op)
 
     switch (op->kind) {
     case WEIR__OP_READ:
-        res = op->offset == UINT64_MAX ? read(op->fd, op->data, op->len)
-                                       : pread(op->fd, op->data, op->len, (off_t)op->offset);
-        break;
     case WEIR__OP_WRITE:
-        res = op->offset == UINT64_MAX ? write(op->fd, op->data, op->len)
-                                       : pwrite(op->fd, op->data, op->len, (off_t)op->offset);
+        res = perform_transfer(op);
         break;
     case WEIR__OP_FSYNC:
         res = op->len ? fdatasync(op->fd) : fsync(op->fd);
+        break;
+    case WEIR__OP_FILE:
+        res = perform_file_call(op);
         break;
     case WEIR__OP_CALL:
         return op->call(op->data);

@@ -34,7 +34,7 @@ int weir__helpers_init(struct weir__helpers *helpers, uint32_t threads_max, uint
 /* Joins the threads, when they have ended the calls that have begun. What is held still is not
  * reaped any more. */
 void weir__helpers_deinit(struct weir__helpers *helpers);
-/* READ, WRITE, FSYNC or CALL. WEIR__QUEUED, -EBUSY when the queue is full, -EAGAIN when no thread
+/* An op for helpers. WEIR__QUEUED, -EBUSY when the queue is full, -EAGAIN when no thread
  * at all could be started. */
 int weir__helpers_submit(struct weir__helpers *helpers, struct weir__op *op);
 /* 1: it never ran and will be reaped with -ECANCELED; 0: too late. */

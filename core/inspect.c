@@ -30,6 +30,7 @@ static const char *const op_names[] = {
     [WEIR__OP_READ] = "read",
     [WEIR__OP_WRITE] = "write",
     [WEIR__OP_FSYNC] = "fsync",
+    [WEIR__OP_FILE] = "a file operation",
     [WEIR__OP_CLOSE] = "close",
     [WEIR__OP_SHUTDOWN] = "shutdown",
     [WEIR__OP_CALL] = "a blocking call",

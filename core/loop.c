@@ -43,10 +43,7 @@ static int submit_once(struct weir_loop *loop, struct weir__op *op)
 /* Who waits for room with the helpers must not hold up who waits for the engine. */
 static struct weir__op_queue *line_of(struct weir_loop *loop, const struct weir__op *op)
 {
-    bool helped = op->kind == WEIR__OP_CALL || op->kind == WEIR__OP_READ ||
-                  op->kind == WEIR__OP_WRITE || op->kind == WEIR__OP_FSYNC;
-
-    return helped ? &loop->refused_by_helpers : &loop->refused_by_engine;
+    return weir__op_is_for_helpers(op) ? &loop->refused_by_helpers : &loop->refused_by_engine;
 }
 
 static void mark_refused(struct weir__op *op)

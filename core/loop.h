@@ -9,10 +9,10 @@
  * conn.c   slots, closing, ids               recv.c      received buffers, arming, bursts
  * send.c   handed-over and waiting sends     listener.c  accept, back-off
  * post.c   messages from other threads       helpers.c   blocking calls
- * wait.c   poll, files, connect              rest.c      quiet connections wait more cheaply
- * scope.c  tasks that end together         pipe.c      what can be polled
- * process.c  child processes                shards.c    loops on threads of their own
- * inspect.c  tasks and waits, as text
+ * wait.c   connect, poll, calls              rest.c      quiet connections wait more cheaply
+ * scope.c  tasks that end together           pipe.c      what can be polled
+ * process.c  child processes                 shards.c    loops on threads of their own
+ * file.c   files                             inspect.c   tasks and waits, as text
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -103,6 +103,9 @@ void weir__scope_reach(struct weir_task *task);
 /* Submits an op that lives on the caller's stack and waits for it: its res; -ETIME past the
  * deadline. */
 int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns);
+/* The same to the end, whatever happens, also in a task that may not begin a wait: for what gives
+ * something back. */
+int weir__task_op_through(struct weir_task *task, struct weir__op *op);
 
 /* ---- connections ----------------------------------------------------------------------------- */
 

@@ -33,6 +33,7 @@ enum weir__op_kind {
     WEIR__OP_READ,     /* data, len, offset (-1: the file's own position); may be short         */
     WEIR__OP_WRITE,    /* the same                                                              */
     WEIR__OP_FSYNC,    /* len = 1: data only                                                    */
+    WEIR__OP_FILE,     /* len = enum weir__file_code, data = struct weir__file_call             */
     WEIR__OP_CLOSE,    /* no other op may be held on fd                                         */
     WEIR__OP_SHUTDOWN, /* len = SHUT_RD, SHUT_WR, SHUT_RDWR                                     */
     WEIR__OP_CALL,     /* run op->call(op->data) on a helper thread; no fd; res = its result    */
@@ -45,6 +46,28 @@ enum { WEIR__ENGINE_FDS = 1 << 30 };
 /* What POLL waits for: the bits of poll(2), for users of weir_poll() give those. They have names
  * here because its header belongs to legacy/, where it is checked that they are the same. */
 enum weir__poll_events { WEIR__POLL_IN = 1, WEIR__POLL_OUT = 4 };
+
+/* What FILE does, as <weir/file.h> has it, with the fields it reads of a struct weir__file_call.
+ * The op's fd is the file, or the directory that `path` begins in. */
+enum weir__file_code {
+    WEIR__FILE_OPEN,     /* path, flags, mode; res = a descriptor of the process */
+    WEIR__FILE_CLOSE,    /* none */
+    WEIR__FILE_STAT,     /* path, flags, mask, out */
+    WEIR__FILE_RENAME,   /* path, to_dir, to_path, flags */
+    WEIR__FILE_UNLINK,   /* path, flags */
+    WEIR__FILE_MKDIR,    /* path, mode */
+    WEIR__FILE_ALLOCATE, /* mode, offset, bytes */
+    WEIR__FILE_TRUNCATE, /* bytes */
+    WEIR__FILE_CODES
+};
+
+struct weir__file_call {
+    const char *path, *to_path;
+    struct statx *out;
+    int64_t offset, bytes;
+    int32_t to_dir;
+    uint32_t flags, mode, mask;
+};
 
 /*
  *            submit                       completion without MORE
@@ -67,6 +90,7 @@ enum weir__op_flags {
     WEIR__OP_REST = 8,      /* in, RECV without MULTISHOT: input is not expected soon, so memory
                                while it waits counts, and not how fast it is then                */
     WEIR__OP_RESET = 16,    /* in, CLOSE: what is unsent is dropped, and the peer gets a reset    */
+    WEIR__OP_VECTORED = 32, /* in, READ, WRITE: data = struct iovec[len]                          */
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may
@@ -122,8 +146,15 @@ static inline void weir__op_complete(struct weir__op *op, int32_t res, int more)
     op->done(op);
 }
 
-/* Performs a READ, WRITE, FSYNC or CALL op and blocks meanwhile: for helper threads. Returns what
- * becomes the op's res; touches no field of the op. In core/helpers.c. */
+/* Whether helper threads can perform it: what has no readiness to wait for. */
+static inline int weir__op_is_for_helpers(const struct weir__op *op)
+{
+    return op->kind == WEIR__OP_READ || op->kind == WEIR__OP_WRITE || op->kind == WEIR__OP_FSYNC ||
+           op->kind == WEIR__OP_FILE || op->kind == WEIR__OP_CALL;
+}
+
+/* Performs an op for helpers and blocks meanwhile. Returns what becomes the op's res; touches no
+ * field of the op. In core/helpers.c. */
 int32_t weir__op_perform(const struct weir__op *op);
 
 /* From now on close(2) resets: what is unsent is dropped and no TIME_WAIT is left. For engines, at

@@ -80,19 +80,37 @@ static void op_done(struct weir__op *op)
     weir__task_wake(task, res);
 }
 
-int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns)
+static int submit_and_wait(struct weir_task *task, const struct weir__op *op,
+                           const struct weir__wait *wait, uint64_t deadline_ns)
 {
     struct waited_op waited = {.op = *op, .task = task};
-    int res = weir__task_check(task);
 
-    if (res)
-        return res;
     waited.op.done = op_done;
     if (weir__submit(task->loop, &waited.op) == WEIR__DONE)
         return waited.op.res;
-    res = weir__task_wait(task, &weir__op_wait, &waited.op, deadline_ns);
+    int res = weir__task_wait(task, wait, &waited.op, deadline_ns);
     assert(waited.op.state == WEIR__OP_IDLE);
     return res;
+}
+
+int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline_ns)
+{
+    int res = weir__task_check(task);
+
+    return res ? res : submit_and_wait(task, op, &weir__op_wait, deadline_ns);
+}
+
+static void goes_on_waiting(struct weir_task *task, int why)
+{
+    (void)task;
+    (void)why;
+}
+
+static const struct weir__wait op_through_wait = {"for an op", goes_on_waiting};
+
+int weir__task_op_through(struct weir_task *task, struct weir__op *op)
+{
+    return submit_and_wait(task, op, &op_through_wait, WEIR_FOREVER);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

@@ -1,4 +1,4 @@
-/* Waits that are one op each: connect, poll, files, blocking calls. */
+/* Waits that are one op each: connect, poll, blocking calls. */
 #include "core/loop.h"
 
 #include <errno.h>
@@ -52,32 +52,6 @@ int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns
     return weir__task_op(loop->task, &op, deadline_ns);
 }
 
-static int64_t file_op(struct weir_loop *loop, enum weir__op_kind kind, int fd, void *data,
-                       uint32_t bytes, int64_t offset)
-{
-    struct weir__op op = {
-        .kind = (uint8_t)kind, .fd = fd, .data = data, .len = bytes, .offset = (uint64_t)offset};
-
-    assert(loop->task && "weir_file_*: not in a task");
-    return weir__task_op(loop->task, &op, WEIR_FOREVER);
-}
-
-int64_t weir_file_read(struct weir_loop *loop, int fd, void *data, uint32_t bytes, int64_t offset)
-{
-    return file_op(loop, WEIR__OP_READ, fd, data, bytes, offset);
-}
-
-int64_t weir_file_write(struct weir_loop *loop, int fd, const void *data, uint32_t bytes,
-                        int64_t offset)
-{
-    return file_op(loop, WEIR__OP_WRITE, fd, (void *)(uintptr_t)data, bytes, offset);
-}
-
-int weir_file_sync(struct weir_loop *loop, int fd, int data_only)
-{
-    return (int)file_op(loop, WEIR__OP_FSYNC, fd, NULL, data_only ? 1 : 0, 0);
-}
-
 int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_ns)
 {
     struct weir_task *task = weir_task_self();
@@ -86,4 +60,25 @@ int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_n
     assert(task && "weir_blocking: not in a task");
     task->loop->stats.calls++;
     return weir__task_op(task, &op, deadline_ns);
+}
+
+struct deep_call {
+    int (*fn)(void *argument);
+    void *argument;
+    int res;
+};
+
+static void call_deep(void *argument)
+{
+    struct deep_call *call = argument;
+
+    call->res = call->fn(call->argument);
+}
+
+int weir_on_big_stack(int (*fn)(void *argument), void *argument, size_t stack_bytes)
+{
+    struct deep_call call = {.fn = fn, .argument = argument};
+    int error = weir_coro_call_deep(stack_bytes, call_deep, &call);
+
+    return error ? error : call.res;
 }

@@ -249,15 +249,12 @@ int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op)
     struct weir__reactor *reactor = reactor_of(engine);
     assert(op->state == WEIR__OP_IDLE);
     op->flags &= (uint8_t)~WEIR__OP_MORE;
+    if (weir__op_is_for_helpers(op))
+        return engine->env->call_submit(engine->env, op);
     switch (op->kind) {
     case WEIR__OP_SEND:
     case WEIR__OP_SEND_BUFS:
         return submit_send(reactor, op);
-    case WEIR__OP_READ:
-    case WEIR__OP_WRITE:
-    case WEIR__OP_FSYNC:
-    case WEIR__OP_CALL:
-        return engine->env->call_submit(engine->env, op);
     case WEIR__OP_CLOSE:
         return submit_close(reactor, op);
     case WEIR__OP_SHUTDOWN:
@@ -377,15 +374,9 @@ void weir__reactor_cancel(struct weir__engine *engine, struct weir__op *op)
     if (op->state == WEIR__OP_CANCELLING)
         return;
     weir__op_set_state(op, WEIR__OP_CANCELLING);
-    switch (op->kind) {
-    case WEIR__OP_READ:
-    case WEIR__OP_WRITE:
-    case WEIR__OP_FSYNC:
-    case WEIR__OP_CALL:
+    if (weir__op_is_for_helpers(op)) {
         engine->env->call_cancel(engine->env, op);
         return;
-    default:
-        break;
     }
     detach(reactor, weir__watch_at(&reactor->watches, op->fd), op);
     if (op->kind == WEIR__OP_RECV)

@@ -37,6 +37,8 @@
 
 /* Linux 6.8: a descriptor of the process for one of the ring's table. */
 #define WEIR__OP_FIXED_FD_INSTALL_OPCODE 54u
+/* Linux 6.9: ftruncate(2) as a request. */
+#define WEIR__OP_FTRUNCATE_OPCODE 55u
 /* Linux 6.7: setsockopt(2) as a request (IORING_OP_URING_CMD). */
 #define WEIR__SOCKET_SETSOCKOPT 3u
 

@@ -6,7 +6,7 @@
  *   reap.c    CQEs become results of ops             wake.c     messages from other threads
  *   wait.c    the one system call                    bufring.c  the provided-buffer ring
  *   rest.c    receives that wait cheaply             direct.c   descriptors of the ring's own
- *   gather.c  how much a wait asks for
+ *   gather.c  how much a wait asks for               file.c     requests on files
  */
 #ifndef WEIR_URING_INTERNAL_H
 #define WEIR_URING_INTERNAL_H
@@ -121,6 +121,8 @@ struct weir__uring {
     struct weir__uring_ops quiet;    /* quiet sends in the submission queue */
     struct weir__uring_ops settling; /* taken by the kernel: done, unless a completion says other */
     struct weir__op **settling_at;   /* where the next such complaint is looked for */
+
+    uint32_t file_codes; /* bit n: the kernel has a request for enum weir__file_code n */
 
     uint32_t direct_slots; /* in the ring's table of descriptors */
     int *process_fds;      /* by slot, one more than the descriptor that process_fd() made, or 0;
@@ -249,6 +251,19 @@ unsigned weir__uring_gather_us(const struct weir__uring_gather *gather, unsigned
 int weir__uring_wait(struct weir__engine *engine, uint64_t deadline_ns);
 /* Hands queued SQEs to the kernel, without waiting. */
 void weir__uring_flush(struct weir__uring *uring);
+
+/* file.c */
+/* Those that the kernel has requests for, as a mask. */
+uint32_t weir__uring_file_codes(const struct io_uring_probe *probe);
+void weir__uring_fill_transfer(struct weir__uring *uring, struct weir__op *op,
+                               struct io_uring_sqe *sqe);
+void weir__uring_fill_fsync(struct weir__uring *uring, struct weir__op *op,
+                            struct io_uring_sqe *sqe);
+void weir__uring_fill_file(struct weir__uring *uring, struct weir__op *op,
+                           struct io_uring_sqe *sqe);
+
+/* What a request on a file came to, interrupted ones included. */
+int32_t weir__uring_file_result(const struct weir__op *op, int32_t res);
 
 /* bufring.c */
 /* `fixed`: keep it filled with `target` buffers; else with as few as serve, at most `target`. */

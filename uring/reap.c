@@ -141,7 +141,10 @@ static int finish_op(struct weir__uring *uring, struct weir__op *op, int32_t res
     case WEIR__OP_WRITE:
         if (res == -EAGAIN && !more)
             return wait_for_readiness(uring, op);
-        return complete(uring, op, res, more);
+        return complete(uring, op, weir__uring_file_result(op, res), more);
+    case WEIR__OP_FSYNC:
+    case WEIR__OP_FILE:
+        return complete(uring, op, weir__uring_file_result(op, res), more);
     default:
         return complete(uring, op, res, more);
     }

@@ -36,6 +36,7 @@ const char *const weir__uring_feature_names[] = {
     [WEIR__URING_MSG_RING_SYNC] = "msg_ring_sync",
     [WEIR__URING_MSG_RING] = "msg_ring",
     [WEIR__URING_REST] = "rest",
+    [WEIR__URING_FILE_OPS] = "file_ops",
     [WEIR__URING_SQPOLL] = "sqpoll",
     [WEIR__URING_FEATURES] = NULL,
 };
@@ -312,6 +313,15 @@ static void probe_direct(struct weir__uring *uring, const struct io_uring_probe 
                   weir__uring_direct_open(uring, options) == 0);
 }
 
+/* A kernel that lacks some of them has the others all the same. */
+static void probe_files(struct weir__uring *uring, const struct io_uring_probe *probe, uint64_t off)
+{
+    if (off & WEIR__URING_BIT(FILE_OPS))
+        return;
+    uring->file_codes = weir__uring_file_codes(probe);
+    grant(uring, WEIR__URING_BIT(FILE_OPS), uring->file_codes != 0);
+}
+
 static const char *cause_of_refusal(uint64_t missing, const struct weir__engine_options *options)
 {
     uint64_t feature = least_bit(missing);
@@ -349,6 +359,7 @@ int weir__uring_setup(struct weir__uring *uring, const struct weir__engine_optio
     probe_enter(uring, options->features_off);
     probe_requests(uring, probe, options);
     probe_direct(uring, probe, options);
+    probe_files(uring, probe, options->features_off);
     error = weir__uring_wake_open(uring, options->features_off);
     if (error < 0) {
         snprintf(why, why_bytes, "io_uring: eventfd: %s; raise the limit on open files (ulimit -n)",

@@ -136,20 +136,6 @@ static void fill_poll(struct weir__uring *uring, struct weir__op *op, struct io_
     fill_poll_events(sqe, op->len);
 }
 
-static void fill_file(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
-{
-    sqe->opcode = op->kind == WEIR__OP_READ ? IORING_OP_READ : IORING_OP_WRITE;
-    sqe->addr = (uint64_t)(uintptr_t)op->data;
-    sqe->len = op->len;
-    sqe->off = op->offset;
-}
-
-static void fill_fsync(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
-{
-    sqe->opcode = IORING_OP_FSYNC;
-    sqe->fsync_flags = op->len == 1 ? IORING_FSYNC_DATASYNC : 0;
-}
-
 static void fill_close(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_CLOSE;
@@ -168,11 +154,17 @@ static void fill_shutdown(struct weir__uring *uring, struct weir__op *op, struct
 
 static void (*const fill[WEIR__OP_KINDS])(struct weir__uring *, struct weir__op *,
                                           struct io_uring_sqe *) = {
-    [WEIR__OP_ACCEPT] = fill_accept,       [WEIR__OP_CONNECT] = fill_connect,
-    [WEIR__OP_RECV] = fill_recv,           [WEIR__OP_SEND] = fill_send,
-    [WEIR__OP_SEND_BUFS] = fill_send_bufs, [WEIR__OP_POLL] = fill_poll,
-    [WEIR__OP_READ] = fill_file,           [WEIR__OP_WRITE] = fill_file,
-    [WEIR__OP_FSYNC] = fill_fsync,         [WEIR__OP_CLOSE] = fill_close,
+    [WEIR__OP_ACCEPT] = fill_accept,
+    [WEIR__OP_CONNECT] = fill_connect,
+    [WEIR__OP_RECV] = fill_recv,
+    [WEIR__OP_SEND] = fill_send,
+    [WEIR__OP_SEND_BUFS] = fill_send_bufs,
+    [WEIR__OP_POLL] = fill_poll,
+    [WEIR__OP_READ] = weir__uring_fill_transfer,
+    [WEIR__OP_WRITE] = weir__uring_fill_transfer,
+    [WEIR__OP_FSYNC] = weir__uring_fill_fsync,
+    [WEIR__OP_FILE] = weir__uring_fill_file,
+    [WEIR__OP_CLOSE] = fill_close,
     [WEIR__OP_SHUTDOWN] = fill_shutdown,
 };
 
@@ -338,12 +330,19 @@ static int close_here(struct weir__op *op)
     return WEIR__DONE;
 }
 
+/* What no request can do, and what this kernel's cannot. */
+static int is_for_helpers(const struct weir__uring *uring, const struct weir__op *op)
+{
+    return op->kind == WEIR__OP_CALL ||
+           (op->kind == WEIR__OP_FILE && !(uring->file_codes >> op->len & 1));
+}
+
 int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
     assert(op->state == WEIR__OP_IDLE && op->done);
     assert(((uintptr_t)op & ~WEIR__URING_ADDRESS) == 0);
-    if (op->kind == WEIR__OP_CALL)
+    if (is_for_helpers(uring, op))
         return engine->env->call_submit(engine->env, op);
     assert(op->kind < WEIR__OP_KINDS && fill[op->kind]);
     if (op->kind == WEIR__OP_CLOSE) {
@@ -398,7 +397,7 @@ void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
     if (op->state == WEIR__OP_CANCELLING)
         return;
     weir__op_set_state(op, WEIR__OP_CANCELLING);
-    if (op->kind == WEIR__OP_CALL) {
+    if (is_for_helpers(uring, op)) {
         engine->env->call_cancel(engine->env, op);
         return;
     }

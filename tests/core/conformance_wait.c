@@ -1,4 +1,4 @@
-/* Conformance: the waits that are not on connections of a listener: connect, poll, files, calls. */
+/* Conformance: the waits that are not on connections of a listener: connect, poll, calls. */
 #include "conformance.h"
 
 #include <fcntl.h>
@@ -247,104 +247,19 @@ CONFORMANCE(poll_of_a_bad_descriptor_says_so)
     conf_run(NULL, poll_nothing, NULL);
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
-
-static int open_scratch(void)
-{
-    char path[] = "/tmp/weir-conformance-XXXXXX";
-    int fd = mkostemp(path, O_CLOEXEC);
-    check(fd >= 0, "%s: errno %d", path, errno);
-    unlink(path);
-    return fd;
-}
-
-static void use_a_file(void *argument)
-{
-    static char data[100000], back[100000];
-    struct weir_loop *loop = weir_loop_self();
-    int fd = open_scratch();
-    pattern_fill(data, sizeof data, 1, 0);
-    for (size_t at = 0; at < sizeof data;) {
-        int64_t wrote =
-            weir_file_write(loop, fd, data + at, (uint32_t)(sizeof data - at), (int64_t)at);
-        check_int(wrote, >, 0);
-        at += (size_t)wrote;
-    }
-    check_int(weir_file_sync(loop, fd, 1), ==, 0);
-    check_int(weir_file_sync(loop, fd, 0), ==, 0);
-    for (size_t at = 0; at < sizeof back;) {
-        int64_t got =
-            weir_file_read(loop, fd, back + at, (uint32_t)(sizeof back - at), (int64_t)at);
-        check_int(got, >, 0);
-        at += (size_t)got;
-    }
-    pattern_check(back, sizeof back, 1, 0);
-    check_int(weir_file_read(loop, fd, back, 100, sizeof data), ==, 0);
-    check_int(weir_file_read(loop, fd, back, 100, sizeof data - 7), ==, 7);
-
-    /* -1 is the file's own position. */
-    check_int(lseek(fd, 1000, SEEK_SET), ==, 1000);
-    check_int(weir_file_read(loop, fd, back, 500, -1), ==, 500);
-    pattern_check(back, 500, 1, 1000);
-    check_int(weir_file_write(loop, fd, "weir", 4, -1), ==, 4);
-    check_int(lseek(fd, 0, SEEK_CUR), ==, 1504);
-    check_int(weir_file_read(loop, fd, back, 4, 1500), ==, 4);
-    check(memcmp(back, "weir", 4) == 0, "%.4s", back);
-    close(fd);
-    check_int(weir_file_read(loop, fd, back, 4, 0), ==, -EBADF);
-    check_int(weir_file_write(loop, fd, back, 4, 0), ==, -EBADF);
-    check_int(weir_file_sync(loop, fd, 0), ==, -EBADF);
-}
-
-CONFORMANCE(files_are_written_synced_and_read_back)
-{
-    conf_run(NULL, use_a_file, NULL);
-}
-
-struct slice {
-    int fd;
-    unsigned number;
-};
-
-static void write_and_read_slice(void *argument)
-{
-    struct slice *slice = argument;
-    char data[512], back[512];
-    pattern_fill(data, sizeof data, slice->number, 0);
-    int64_t offset = slice->number * 512;
-    check_int(weir_file_write(weir_loop_self(), slice->fd, data, 512, offset), ==, 512);
-    check_int(weir_file_read(weir_loop_self(), slice->fd, back, 512, offset), ==, 512);
-    pattern_check(back, sizeof back, slice->number, 0);
-}
-
-static void use_a_file_at_once(void *argument)
-{
-    static struct slice slices[64];
-    static struct weir_task *tasks[64];
-    int fd = open_scratch();
-    for (unsigned i = 0; i < 64; i++) {
-        slices[i] = (struct slice){fd, i};
-        check_int(weir_spawn(weir_loop_self(), &tasks[i], write_and_read_slice, &slices[i]), ==, 0);
-    }
-    for (unsigned i = 0; i < 64; i++)
-        check_int(weir_join(tasks[i], WEIR_FOREVER), ==, 0);
-    close(fd);
-}
-
-CONFORMANCE(many_tasks_use_one_file)
-{
-    conf_run(NULL, use_a_file_at_once, NULL);
-}
-
 /* ---- blocking calls -------------------------------------------------------------------------- */
 
 static pthread_barrier_t barrier;
 static sem_t let_go, is_running;
-static _Atomic int calls_run;
+static _Atomic int calls_run, calls_running, calls_at_once;
 
 static int double_it(void *argument)
 {
+    int now = ++calls_running, most = calls_at_once;
+    while (now > most && !atomic_compare_exchange_weak(&calls_at_once, &most, now))
+        ;
     calls_run++;
+    calls_running--;
     return *(int *)argument * 2;
 }
 
@@ -410,6 +325,7 @@ CONFORMANCE(callers_beyond_the_queue_wait_in_line)
     conf_run(&(struct weir_loop_options){.helpers_max = 2, .calls_max = 3}, block_beyond_the_queue,
              NULL);
     check_int(calls_run, ==, 100);
+    check_int(calls_at_once, <=, 2);
 }
 
 static int hold_helper(void *argument)
@@ -529,4 +445,36 @@ CONFORMANCE(the_only_call_in_line_is_cancelled_while_the_others_hold_the_helpers
     sem_init(&is_running, 0, 0);
     conf_run(&(struct weir_loop_options){.helpers_max = 1, .calls_max = 1}, cancel_the_only_refused,
              NULL);
+}
+
+/* ---- deep code ------------------------------------------------------------------------------- */
+
+static int sum_deeply(void *argument)
+{
+    volatile uint8_t deep[200000];
+    int sum = 0;
+    memset((void *)deep, 3, sizeof deep);
+    if (weir_task_self() && weir_yield() < 0)
+        return -ECANCELED;
+    for (size_t i = 0; i < sizeof deep; i += 1000)
+        sum += deep[i];
+    return sum + *(int *)argument;
+}
+
+static void go_deep(void *argument)
+{
+    int number = 11;
+    check_int(weir_on_big_stack(sum_deeply, &number, 256 * 1024), ==, 611);
+    check_int(weir_on_big_stack(sum_deeply, &number, 1024 * 1024 + 1), ==, -E2BIG);
+    weir_task_cancel(weir_task_self());
+    check_int(weir_on_big_stack(sum_deeply, &number, 256 * 1024), ==, -ECANCELED);
+    ++*(int *)argument;
+}
+
+CONFORMANCE(deep_code_runs_on_a_borrowed_stack_and_may_wait)
+{
+    int number = 1, done = 0;
+    check_int(weir_on_big_stack(sum_deeply, &number, 1), ==, 601); /* no task: a plain call */
+    conf_run(NULL, go_deep, &done);
+    check_int(done, ==, 1);
 }

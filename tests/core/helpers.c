@@ -8,6 +8,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/engine.h"
@@ -156,4 +159,80 @@ Test(helpers, file_ops_are_performed_as_they_are)
     cr_assert_str_eq(back, "eirs");
     weir__helpers_deinit(&helpers);
     close(fd);
+}
+
+/* By weir__op_perform() alone: what becomes of it is its op's. */
+static int32_t perform_file(enum weir__file_code code, int fd, struct weir__file_call call)
+{
+    struct weir__op op = {.kind = WEIR__OP_FILE, .fd = fd, .len = code, .data = &call};
+    return weir__op_perform(&op);
+}
+
+Test(helpers, calls_on_files_read_the_fields_they_are_said_to)
+{
+    char directory[] = "/tmp/weir-helpers-XXXXXX";
+    struct statx seen;
+    cr_assert(mkdtemp(directory));
+    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert(dir >= 0);
+    struct weir__file_call one = {.path = "one",
+                                  .flags = O_RDWR | O_CREAT | O_CLOEXEC,
+                                  .mode = 0600,
+                                  .bytes = 3,
+                                  .out = &seen};
+    struct weir__file_call two = {.path = "one", .to_dir = dir, .to_path = "two"};
+    int fd = perform_file(WEIR__FILE_OPEN, dir, one);
+    cr_assert(fd >= 0);
+    cr_assert_eq(perform_file(WEIR__FILE_TRUNCATE, fd, one), 0);
+    one.flags = 0;
+    one.mask = STATX_SIZE;
+    cr_assert_eq(perform_file(WEIR__FILE_STAT, dir, one), 0);
+    cr_assert_eq(seen.stx_size, 3);
+    cr_assert_eq(perform_file(WEIR__FILE_RENAME, dir, two), 0);
+    cr_assert_eq(perform_file(WEIR__FILE_STAT, dir, one), -ENOENT);
+    cr_assert_eq(perform_file(WEIR__FILE_CLOSE, fd, (struct weir__file_call){0}), 0);
+    cr_assert_eq(perform_file(WEIR__FILE_ALLOCATE, fd, one), -EBADF);
+    cr_assert_eq(perform_file(WEIR__FILE_MKDIR, dir, one), 0);
+    one.flags = AT_REMOVEDIR;
+    cr_assert_eq(perform_file(WEIR__FILE_UNLINK, dir, one), 0);
+    two = (struct weir__file_call){.path = "two"};
+    cr_assert_eq(perform_file(WEIR__FILE_UNLINK, dir, two), 0);
+    close(dir);
+    cr_assert_eq(rmdir(directory), 0);
+}
+
+Test(helpers, pieces_move_at_an_offset_or_at_the_position_or_where_there_is_none)
+{
+    char back[6] = "";
+    struct iovec out[2] = {{"we", 2}, {"irs", 3}}, in[2] = {{back, 1}, {back + 1, 4}};
+    int ends[2], fd = memfd_create("helpers", MFD_CLOEXEC);
+    struct weir__op op = {.kind = WEIR__OP_WRITE,
+                          .flags = WEIR__OP_VECTORED,
+                          .fd = fd,
+                          .data = out,
+                          .len = 2,
+                          .offset = 10};
+    cr_assert(fd >= 0 && pipe2(ends, O_CLOEXEC) == 0);
+    cr_assert_eq(weir__op_perform(&op), 5);
+    cr_assert_eq(lseek(fd, 0, SEEK_CUR), 0);
+    op.fd = ends[1];
+    cr_assert_eq(weir__op_perform(&op), 5);
+    op = (struct weir__op){.kind = WEIR__OP_READ,
+                           .flags = WEIR__OP_VECTORED,
+                           .fd = fd,
+                           .data = in,
+                           .len = 2,
+                           .offset = 10};
+    cr_assert_eq(weir__op_perform(&op), 5);
+    cr_assert_str_eq(back, "weirs");
+    op.offset = UINT64_MAX;
+    cr_assert_eq(weir__op_perform(&op), 5);
+    cr_assert_eq(lseek(fd, 0, SEEK_CUR), 5);
+    op.fd = ends[0];
+    op.offset = 7;
+    cr_assert_eq(weir__op_perform(&op), 5);
+    cr_assert_str_eq(back, "weirs");
+    close(fd);
+    close(ends[0]);
+    close(ends[1]);
 }

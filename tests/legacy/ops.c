@@ -332,10 +332,10 @@ ENGINE_TEST(a_polled_descriptor_may_be_closed_by_its_owner_and_its_number_polled
 ENGINE_TEST(file_ops_and_calls_pass_to_the_helper_threads_as_they_are)
 {
     static const enum weir__op_kind kinds[] = {WEIR__OP_READ, WEIR__OP_WRITE, WEIR__OP_FSYNC,
-                                               WEIR__OP_CALL};
+                                               WEIR__OP_FILE, WEIR__OP_CALL};
     struct rig rig;
     rig_open(&rig, engine_ops);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         struct task task;
         task_init(&task, &rig, kinds[i], -1);
         task.op.offset = 12345;

@@ -327,10 +327,9 @@ EVERY_TIER(a_bad_descriptor_is_a_completion)
     fixture_close(&fixture);
 }
 
-EVERY_TIER(a_call_goes_to_the_helper_threads)
+static void goes_to_the_helper_threads(enum weir__op_kind kind)
 {
-    open_tier(tier);
-    struct recorded *call_op = record(&fixture, WEIR__OP_CALL, -1);
+    struct recorded *call_op = record(&fixture, kind, -1);
     submit(call_op);
     cr_assert_eq(fixture.called, &call_op->op);
     cancel(call_op);
@@ -339,4 +338,17 @@ EVERY_TIER(a_call_goes_to_the_helper_threads)
     cr_assert_eq(call_op->last, -ECANCELED);
     forget(call_op);
     fixture_close(&fixture);
+}
+
+EVERY_TIER(a_call_goes_to_the_helper_threads)
+{
+    open_tier(tier);
+    goes_to_the_helper_threads(WEIR__OP_CALL);
+}
+
+Test(ops, what_the_kernel_has_no_request_for_goes_to_the_helper_threads)
+{
+    fixture_open(&fixture,
+                 (struct fixture_options){.engine.features_off = WEIR__URING_BIT(FILE_OPS)});
+    goes_to_the_helper_threads(WEIR__OP_FILE);
 }

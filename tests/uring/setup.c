@@ -235,8 +235,8 @@ Test(setup, each_rung_of_the_ladder_serves)
     }
 }
 
-/* A kernel whose newest operation is `last`. */
-static int counts_partial_sends(unsigned last)
+/* What one says whose newest operation is `last`. */
+static const struct io_uring_probe *kernel_until(unsigned last)
 {
     _Alignas(struct io_uring_probe) static uint8_t
         memory[sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)];
@@ -246,7 +246,12 @@ static int counts_partial_sends(unsigned last)
     kernel->ops_len = (uint8_t)(last + 1);
     for (unsigned op = 0; op <= last; op++)
         kernel->ops[op].flags = IO_URING_OP_SUPPORTED;
-    return weir__uring_counts_partial_sends(kernel);
+    return kernel;
+}
+
+static int counts_partial_sends(unsigned last)
+{
+    return weir__uring_counts_partial_sends(kernel_until(last));
 }
 
 Test(setup, a_kernel_that_forgets_what_it_sent_gets_no_quiet_sends)
@@ -258,6 +263,15 @@ Test(setup, a_kernel_that_forgets_what_it_sent_gets_no_quiet_sends)
     cr_assert(counts_partial_sends(48), "Linux 6.1");
     if (granted(0, 0) & WEIR__URING_BIT(MSG_RING_SYNC)) /* Linux 6.13 */
         cr_assert(granted(0, 0) & WEIR__URING_BIT(QUIET_SENDS));
+}
+
+Test(setup, an_older_kernel_leaves_what_it_cannot_do_to_files_to_the_helper_threads)
+{
+    uint32_t all = (1u << WEIR__FILE_CODES) - 1, mkdir = 1u << WEIR__FILE_MKDIR;
+    uint32_t truncate = 1u << WEIR__FILE_TRUNCATE;
+    cr_assert_eq(weir__uring_file_codes(kernel_until(36)), all & ~truncate & ~mkdir, "Linux 5.11");
+    cr_assert_eq(weir__uring_file_codes(kernel_until(39)), all & ~truncate, "Linux 5.15");
+    cr_assert_eq(weir__uring_file_codes(kernel_until(55)), all, "Linux 6.9");
 }
 
 /* What a refused probe is not told of, it would not be served with. */

@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 
 #include <weir/coro.h>
+#include <weir/file.h>
 #include <weir/inspect.h>
 #include <weir/pipe.h>
 #include <weir/process.h>
@@ -180,6 +181,12 @@ int weir_yield(void);
  * -ETIME, -ECANCELED only if it never began; once begun it is waited for. -EAGAIN where not one
  * thread could be started. `argument` is shared with that thread meanwhile. */
 int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_ns);
+/* Calls fn(argument) on a borrowed stack of at least stack_bytes: for code that is deeper than a
+ * coroutine's stack and does not block (printf of doubles, a parser that recurses, a TLS
+ * handshake). It is the same task, and fn may wait. What fn returns, or without having called it
+ * -E2BIG (the most is 128 times the loop's stack size, and by default 1 MiB), -EAGAIN or -ENOMEM
+ * (no stack to be had). Outside a task this is a plain call. Any thread. */
+int weir_on_big_stack(int (*fn)(void *argument), void *argument, size_t stack_bytes);
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
@@ -300,13 +307,6 @@ struct weir_conn *weir_conn_find(struct weir_loop *loop, uint64_t id);
 /* Waits in a task until a descriptor that is not weir's is ready: `events` as poll(2). The ready
  * events (> 0), or -errno. */
 int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns);
-/* pread/pwrite in a task, by the engine or a helper thread; offset -1: the file's own. May be
- * short. */
-int64_t weir_file_read(struct weir_loop *loop, int fd, void *data, uint32_t bytes, int64_t offset);
-int64_t weir_file_write(struct weir_loop *loop, int fd, const void *data, uint32_t bytes,
-                        int64_t offset);
-/* fsync, or fdatasync. 0 or -errno. */
-int weir_file_sync(struct weir_loop *loop, int fd, int data_only);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
