@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "core/park.h"
 #include "core/spec.h"
 
 /* initial-exec: no call to __tls_get_addr at every question who runs. */
@@ -483,8 +484,10 @@ int weir_loop_run(struct weir_loop *loop)
     if (!res) /* the last closes, for which nothing waited */
         res = loop->ops->wait(loop->engine, 0);
     /* Of a broken engine nothing comes back, so nothing that waits can go on. */
-    if (res < 0)
+    if (res < 0) {
         loop->failed = loop->stopping = true;
+        weir__parked_abandon(loop);
+    }
     if (loop->stopping) {
         loop->ended = true;
         weir__posts_close(loop);

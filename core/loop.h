@@ -13,6 +13,7 @@
  * scope.c  tasks that end together           pipe.c      what can be polled
  * process.c  child processes                 shards.c    loops on threads of their own
  * file.c   files                             inspect.c   tasks and waits, as text
+ * park.c   waits of tasks for each other
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H

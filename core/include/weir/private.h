@@ -5,6 +5,7 @@
 #ifndef WEIR_PRIVATE_H
 #define WEIR_PRIVATE_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 /* A timer of the loop's wheel (core/timer.h). Memory of its owner; zero-initialised means not
@@ -14,6 +15,18 @@ struct weir__timer {
     uint64_t deadline_ns;
     void (*fire)(struct weir__timer *timer); /* the timer is not armed any more; may arm it again */
     uint16_t slot;
+};
+
+/* What mutexes, channels and the like begin with; core/park.h. */
+struct weir__sync {
+    struct weir_loop *loop; /* without WEIR_ACROSS: that it belongs to, from its first use on */
+    int across;
+    pthread_mutex_t guard; /* with WEIR_ACROSS: held while anything of it is looked at */
+};
+
+/* Tasks that wait, first come first. */
+struct weir__queue {
+    struct weir__waiter *head, *tail;
 };
 
 #endif

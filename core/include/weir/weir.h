@@ -27,12 +27,14 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include <weir/channel.h>
 #include <weir/coro.h>
 #include <weir/file.h>
 #include <weir/inspect.h>
 #include <weir/pipe.h>
 #include <weir/process.h>
 #include <weir/scope.h>
+#include <weir/sync.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,0 +1,159 @@
+/* How tasks wait for each other; see core/park.h. */
+#include "core/park.h"
+
+void weir__sync_init(struct weir__sync *sync, unsigned flags)
+{
+    assert(!(flags & ~(unsigned)WEIR_ACROSS) && "init of a mutex, channel…: unknown flags");
+    *sync = (struct weir__sync){.across = flags & WEIR_ACROSS};
+    if (sync->across)
+        pthread_mutex_init(&sync->guard, NULL);
+}
+
+void weir__sync_deinit(struct weir__sync *sync)
+{
+    if (sync->across)
+        pthread_mutex_destroy(&sync->guard);
+}
+
+void weir__sync_bind(struct weir__sync *sync)
+{
+    if (!sync->loop) /* also where no loop runs yet: then it is not bound */
+        sync->loop = weir_loop_self();
+    assert(sync->loop == weir_loop_self() &&
+           "a mutex, channel… of one loop is used on another thread: it wants WEIR_ACROSS");
+}
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+void weir__queue_push(struct weir__queue *queue, struct weir__sync *sync,
+                      struct weir__waiter *waiter)
+{
+    assert(!waiter->queue);
+    waiter->queue = queue;
+    waiter->sync = sync;
+    waiter->next = NULL;
+    waiter->before = queue->tail;
+    if (queue->tail)
+        queue->tail->next = waiter;
+    else
+        queue->head = waiter;
+    queue->tail = waiter;
+}
+
+void weir__queue_remove(struct weir__waiter *waiter)
+{
+    struct weir__queue *queue = waiter->queue;
+
+    assert(queue);
+    if (waiter->before)
+        waiter->before->next = waiter->next;
+    else
+        queue->head = waiter->next;
+    if (waiter->next)
+        waiter->next->before = waiter->before;
+    else
+        queue->tail = waiter->before;
+    waiter->queue = NULL;
+}
+
+struct weir__waiter *weir__queue_take(struct weir__queue *queue)
+{
+    struct weir__waiter *waiter;
+
+    while ((waiter = queue->head)) {
+        weir__queue_remove(waiter);
+        if (!waiter->select || weir__select_claim(waiter))
+            break;
+    }
+    return waiter;
+}
+
+/* ---- granting -------------------------------------------------------------------------------- */
+
+static void granted(struct weir_post *post)
+{
+    struct weir__waiter *waiter = weir__container(post, struct weir__waiter, post);
+
+    weir__task_wake(waiter->task, waiter->res);
+}
+
+void weir__grant(struct weir__grants *grants, struct weir__waiter *waiter, int res)
+{
+    struct weir_loop *loop = waiter->task->loop;
+
+    waiter->res = res;
+    if (!waiter->sync->across || loop == weir_loop_self()) {
+        weir__task_wake(waiter->task, res);
+        return;
+    }
+    /* It waits until it gets the message, and its loop for that; but a loop whose engine broke is
+     * freed without. */
+    atomic_fetch_add(&loop->callers, 1);
+    waiter->next = NULL;
+    if (grants->tail)
+        grants->tail->next = waiter;
+    else
+        grants->head = waiter;
+    grants->tail = waiter;
+}
+
+void weir__grants_wake(struct weir__grants *grants)
+{
+    struct weir__waiter *waiter, *next;
+
+    for (waiter = grants->head; waiter; waiter = next) {
+        struct weir_loop *loop = waiter->task->loop;
+        next = waiter->next; /* the record may be gone with the message */
+        waiter->post.fn = granted;
+        weir_post(loop, &waiter->post); /* -ESHUTDOWN: its engine broke, see weir/sync.h */
+        atomic_fetch_sub(&loop->callers, 1);
+    }
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+static void leave_queue(struct weir_task *task, int why)
+{
+    struct weir__waiter *waiter = task->object;
+    struct weir__sync *sync = waiter->sync;
+
+    weir__sync_lock(sync);
+    bool waits = waiter->queue;
+    if (waits)
+        weir__queue_remove(waiter);
+    weir__sync_unlock(sync);
+    if (waits)
+        weir__task_wake(task, why);
+}
+
+static const struct weir__wait kinds[WEIR__PARK_KINDS] = {
+    [WEIR__PARK_MUTEX] = {"for a mutex", leave_queue},
+    [WEIR__PARK_COND] = {"for a condition", weir__cond_unwait},
+    [WEIR__PARK_RWLOCK] = {"for a read-write lock", weir__rwlock_unwait},
+    [WEIR__PARK_SEM] = {"for a semaphore", leave_queue},
+    [WEIR__PARK_WAIT_GROUP] = {"for a wait group", leave_queue},
+    [WEIR__PARK_ONCE] = {"for what is done once", leave_queue},
+    [WEIR__PARK_FLIGHT] = {"for what another task fetches", leave_queue},
+    [WEIR__PARK_SEND] = {"for room in a channel", leave_queue},
+    [WEIR__PARK_RECV] = {"for a message of a channel", leave_queue},
+    [WEIR__PARK_SELECT] = {"for one of several", weir__select_unwait},
+};
+
+int weir__park_unguarded(struct weir__waiter *waiter, enum weir__park_kind kind,
+                         uint64_t deadline_ns)
+{
+    return weir__task_wait(waiter->task, &kinds[kind], waiter, deadline_ns);
+}
+
+int weir__park(struct weir__waiter *waiter, enum weir__park_kind kind, uint64_t deadline_ns)
+{
+    weir__sync_unlock(waiter->sync);
+    return weir__park_unguarded(waiter, kind, deadline_ns);
+}
+
+void weir__parked_abandon(struct weir_loop *loop)
+{
+    for (struct weir_task *task = loop->tasks; task; task = task->older)
+        if (task->wait >= kinds && task->wait < kinds + WEIR__PARK_KINDS)
+            task->wait->unwait(task, -ECANCELED);
+}
