@@ -14,6 +14,7 @@
  * process.c  child processes                 shards.c    loops on threads of their own
  * file.c   files                             inspect.c   tasks and waits, as text
  * park.c   waits of tasks for each other
+ * clock.c  ticks, the wall clock             signals.c   signals as waits
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H

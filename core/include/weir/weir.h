@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 
 #include <weir/channel.h>
+#include <weir/clock.h>
 #include <weir/coro.h>
 #include <weir/file.h>
 #include <weir/inspect.h>
