@@ -49,7 +49,7 @@ struct cell {
     struct weir_scope outer, inner;
     struct weir_post post;
     uint64_t deadline_ns, until_ns;
-    bool ended, cut, cut_in_time;
+    bool ended, cut, cut_in_time, posted;
     int next; /* what the wait after it got */
 };
 
@@ -105,15 +105,29 @@ static void cut_at_once(void *argument)
     cut(argument);
 }
 
+/* What the engine completes is seen by a message: those run first in a turn. */
 static void cut_when_woken(struct weir_post *post)
 {
     struct cell *cell = weir__container(post, struct cell, post);
 
+    cell->posted = false;
+    if (cell->ended)
+        return;
     check(weir_now_ns() < cell->until_ns, "it does not complete");
-    if (!cell->ended && cell->waiter->wait)
-        check_int(weir_post(cell->loop, post), ==, 0);
-    else
+    cell->posted = cell->waiter->wait;
+    if (!cell->posted)
         cut(cell);
+    else
+        check_int(weir_post(cell->loop, post), ==, 0);
+}
+
+/* And what other tasks do, by one that runs behind them. */
+static void cut_if_woken(void *argument)
+{
+    struct cell *cell = argument;
+
+    cell->post.fn = cut_when_woken;
+    cut_when_woken(&cell->post);
 }
 
 static void complete(struct cell *cell)
@@ -227,8 +241,7 @@ static void happen(struct cell *cell)
     case AFTER:
         await_waiting(cell);
         complete(cell);
-        cell->post.fn = cut_when_woken;
-        check_int(weir_post(cell->loop, &cell->post), ==, 0);
+        check_int(weir_spawn(cell->loop, NULL, cut_if_woken, cell), ==, 0);
         break;
     case SHIELDED:
         await_waiting(cell);
@@ -252,10 +265,13 @@ static void judge(const struct cell *cell)
 {
     int64_t got = cell->seen.result, why = reason(cell);
     bool cut_is_right = cell->when != NEVER && cell->when != AFTER && cell->when != SHIELDED;
-    bool result_is_right = !cut_is_right || cell->seen.completed;
-
     if (cell->row->flags & MATRIX_UNCUT)
         cut_is_right = false;
+    bool result_is_right = !cut_is_right || cell->seen.completed;
+    if (cell->row->flags & MATRIX_MAY_FINISH && (cell->when != BEFORE || by_time(cell)))
+        result_is_right = true; /* it may also complete by itself */
+    if (cell->when == AFTER && cell->row->flags & MATRIX_STEPS)
+        cut_is_right = true;
     if (cell->by == BY_STOP && cell->row->flags & MATRIX_ENDS_WITH_LOOP)
         cut_is_right = result_is_right = true;
     check(cell->ended, "it did not return");
@@ -329,6 +345,8 @@ static void run_cell(struct cell *cell)
               !outer_ended             ? cell->when == SHIELDED ? -ECANCELED : 0
               : cell->by == BY_SIBLING ? -EIO
                                        : -ECANCELED);
+    while (cell->posted && weir_yield() == 0)
+        ;
     judge(cell);
     if (cell->row->after && cell->by != BY_STOP)
         cell->row->after(&cell->seen);
@@ -342,8 +360,9 @@ static void run_cell(struct cell *cell)
 
 static void run_row(void *argument)
 {
-    struct cell cell = *(struct cell *)argument;
+    static struct cell cell; /* where its loop stops, a message comes when it has ended */
 
+    cell = *(struct cell *)argument;
     cell.loop = weir_loop_self();
     conf_about = cell.row->name;
     run_cell(&cell);
@@ -359,7 +378,8 @@ static void run_rows(void *argument)
             run_row(cell);
 }
 
-static const struct weir_loop_options options = {.bufs = 64, .buf_bytes = 4096, .unsent_max = 8192};
+static const struct weir_loop_options options = {
+    .bufs = MATRIX_BUFS, .buf_bytes = 4096, .unsent_max = 8192};
 
 static void hangs(int number)
 {

@@ -21,6 +21,8 @@
 
 #include "conformance.h"
 
+enum { MATRIX_BUFS = 64 }; /* of the loop; unsent_max is twice a buffer's 4096 bytes */
+
 enum matrix_flags {
     /* Has no deadline: call() ignores it, and the frame runs it in a scope with that deadline. */
     MATRIX_NO_DEADLINE = 1,
@@ -31,6 +33,8 @@ enum matrix_flags {
     MATRIX_UNCUT = 4,
     /* The loop's end may complete it, or take back a result that nobody has seen. */
     MATRIX_ENDS_WITH_LOOP = 8,
+    /* It waits more than once: who was woken may yet be cut short. */
+    MATRIX_STEPS = 16,
 };
 
 /* What happens to it in this cell. */

@@ -1,4 +1,4 @@
-/* The matrix: waits on connections, and for one. See matrix.h. */
+/* The matrix: connecting and receiving. See matrix.h. */
 #include "matrix.h"
 
 #include <fcntl.h>
@@ -86,101 +86,6 @@ MATRIX_ROW(recv) = {
     .fail = recv_fail,
     .error = -ECONNRESET,
     .after = recv_after,
-    .tear_down = pair_tear_down,
-};
-
-/* ---- sending --------------------------------------------------------------------------------- */
-
-/* More than both sockets hold, and less than they hold twice: one look of the peer's at its socket
- * makes room for the rest. */
-static size_t send_bytes;
-static uint8_t *send_data;
-static size_t arrived;
-
-static void measure_what_sockets_hold(void)
-{
-    struct matrix_pair full;
-    matrix_pair_open(&full);
-    static uint8_t data[4096];
-    ssize_t sent;
-    while ((sent = send(weir_conn_fd(full.conn), data, sizeof data, MSG_DONTWAIT)) > 0)
-        send_bytes += (size_t)sent;
-    matrix_pair_close(&full);
-    send_bytes += send_bytes / 2;
-    send_data = malloc(send_bytes);
-    check(send_data);
-    pattern_fill(send_data, send_bytes, 1, 0);
-}
-
-static void send_set_up(const struct matrix_cell *cell)
-{
-    if (!send_data)
-        measure_what_sockets_hold();
-    matrix_pair_open(&pair);
-    arrived = 0;
-}
-
-static int64_t send_all_call(uint64_t deadline_ns)
-{
-    int64_t sent = weir_send_all_until(pair.conn, send_data, send_bytes, deadline_ns);
-    if (sent == -EPIPE)
-        return -ECONNRESET; /* the kernel says either */
-    return sent == (int64_t)send_bytes ? 1 : sent;
-}
-
-/* Takes what is there; whether the connection goes on. */
-static bool peer_takes(void)
-{
-    static uint8_t data[4096];
-    ssize_t got;
-    while ((got = recv(pair.peer, data, sizeof data, MSG_DONTWAIT)) > 0) {
-        size_t part = (size_t)got;
-        check(arrived + part <= send_bytes, "more than was sent");
-        pattern_check(data, part, 1, arrived);
-        arrived += part;
-    }
-    return got < 0 && errno == EAGAIN;
-}
-
-static void send_complete(void)
-{
-    check(peer_takes(), "the connection ended");
-}
-
-static void next_byte_comes(void)
-{
-    char byte = 0;
-    ssize_t got;
-    while ((got = recv(pair.peer, &byte, 1, MSG_DONTWAIT)) < 0 && errno == EAGAIN)
-        check_int(weir_yield(), ==, 0);
-    check(got == 1 && byte == 'x', "%zd, '%c'", got, byte);
-}
-
-/* All of it has come, or a part that only the end of the connection may follow, or nothing. */
-static void send_all_after(const struct matrix_cell *cell)
-{
-    if (cell->fails)
-        return;
-    while (cell->result > 0 && arrived < send_bytes) {
-        check(peer_takes(), "the connection ended after %zu of %zu bytes", arrived, send_bytes);
-        check_int(weir_yield(), ==, 0);
-    }
-    int again = weir_send_all(pair.conn, "x", 1);
-    if (again < 0)
-        check_int(again, ==, cell->result);
-    else
-        next_byte_comes();
-}
-
-MATRIX_ROW(send_all) = {
-    .name = "weir_send_all_until",
-    .set_up = send_set_up,
-    .call = send_all_call,
-    .complete = send_complete,
-    .result = 1,
-    .fail = recv_fail,
-    .error = -ECONNRESET,
-    .after = send_all_after,
     .tear_down = pair_tear_down,
 };
 

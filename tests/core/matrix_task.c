@@ -75,3 +75,74 @@ MATRIX_ROW(join) = {
     .cannot_fail = "a task of the loop's own has no result",
     .after = join_after,
 };
+
+/* ---- yield ----------------------------------------------------------------------------------- */
+
+static void yield_set_up(const struct matrix_cell *cell) {}
+
+static int64_t yield_call(uint64_t deadline_ns)
+{
+    return weir_yield();
+}
+
+static void yield_complete(void) {}
+
+MATRIX_ROW(yield) = {
+    .name = "weir_yield",
+    .flags = MATRIX_NO_DEADLINE | MATRIX_MAY_FINISH,
+    .set_up = yield_set_up,
+    .call = yield_call,
+    .complete = yield_complete,
+    .cannot_fail = "nothing is asked for",
+};
+
+/* ---- closing a scope ------------------------------------------------------------------------- */
+
+/* What the scope's task has to return, and not yet. */
+static int child_result;
+static bool child_may_end;
+
+static void close_set_up(const struct matrix_cell *cell)
+{
+    child_may_end = false;
+    child_result = 0;
+}
+
+static int shielded_child(void *argument)
+{
+    struct weir_scope shield;
+    weir_scope_open(&shield, WEIR_FOREVER, WEIR_SHIELD);
+    while (!child_may_end && weir_yield() == 0)
+        ;
+    weir_scope_close(&shield);
+    return child_result;
+}
+
+static int64_t close_call(uint64_t deadline_ns)
+{
+    struct weir_scope scope;
+    weir_scope_open(&scope, WEIR_FOREVER, 0);
+    weir_scope_spawn(&scope, shielded_child, NULL); /* not where it was cancelled before */
+    return weir_scope_close(&scope);
+}
+
+static void close_complete(void)
+{
+    child_may_end = true;
+}
+
+static void close_fail(void)
+{
+    child_may_end = true;
+    child_result = -EIO;
+}
+
+MATRIX_ROW(scope_close) = {
+    .name = "weir_scope_close",
+    .flags = MATRIX_NO_DEADLINE | MATRIX_UNCUT,
+    .set_up = close_set_up,
+    .call = close_call,
+    .complete = close_complete,
+    .fail = close_fail,
+    .error = -EIO,
+};
