@@ -76,7 +76,7 @@ static void read_set_up(const struct matrix_cell *cell)
 static int64_t read_call(uint64_t deadline_ns)
 {
     static char data[16];
-    int64_t got = weir_file_read(weir_loop_self(), fd, data, sizeof data, -1);
+    int64_t got = weir_file_read(fd, data, sizeof data, -1);
     if (got > 0)
         check(memcmp(data, "hello", (size_t)got) == 0, "%.5s", data);
     return got;
@@ -116,7 +116,7 @@ static void write_set_up(const struct matrix_cell *cell)
 
 static int64_t write_call(uint64_t deadline_ns)
 {
-    return weir_file_write(weir_loop_self(), fd, "hello", 5, -1);
+    return weir_file_write(fd, "hello", 5, -1);
 }
 
 static void make_room(void)
@@ -157,7 +157,7 @@ static void sync_set_up(const struct matrix_cell *cell)
 
 static int64_t sync_call(uint64_t deadline_ns)
 {
-    return weir_file_sync(weir_loop_self(), fd, 0);
+    return weir_file_sync(fd, 0);
 }
 
 static void sync_tear_down(void)
