@@ -52,7 +52,7 @@ static void describe_wait(const struct weir_task *task, char *text, size_t bytes
 {
     const struct weir__wait *wait = task->wait;
 
-    if (wait == &weir__op_wait) {
+    if (wait == &weir__op_wait || wait == &weir__op_through_wait) {
         describe_op(task->object, text, bytes);
     } else if (wait == &weir__recv_wait || wait == &weir__drain_wait) {
         snprintf(text, bytes, "%s of connection %llu", wait->name,

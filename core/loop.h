@@ -93,8 +93,8 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
 bool weir__task_resume(struct weir_task *task);
 /* The loop's time to drain is over: every wait of every task ends, shielded or not. */
 void weir__tasks_cut(struct weir_loop *loop);
-/* A wait until an op completes; `object` is the op. */
-extern const struct weir__wait weir__op_wait;
+/* A wait until an op completes; `object` is the op. The second is not to be interrupted. */
+extern const struct weir__wait weir__op_wait, weir__op_through_wait;
 /* `object` is the connection, and the task that is joined. */
 extern const struct weir__wait weir__recv_wait, weir__drain_wait, weir__join_wait;
 

@@ -106,11 +106,11 @@ static void goes_on_waiting(struct weir_task *task, int why)
     (void)why;
 }
 
-static const struct weir__wait op_through_wait = {"for an op", goes_on_waiting};
+const struct weir__wait weir__op_through_wait = {"for an op", goes_on_waiting};
 
 int weir__task_op_through(struct weir_task *task, struct weir__op *op)
 {
-    return submit_and_wait(task, op, &op_through_wait, WEIR_FOREVER);
+    return submit_and_wait(task, op, &weir__op_through_wait, WEIR_FOREVER);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

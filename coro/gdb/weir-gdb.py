@@ -50,10 +50,18 @@ def registers_of_aarch64(context):
     return registers
 
 
+def has_symbol(name):
+    try:
+        gdb.parse_and_eval("&" + name)
+    except gdb.error:
+        return False
+    return True
+
+
 def registers_of(context):
     """The registers a stack that was left will go on with, as coro/registers_*.c has it."""
     name = gdb.selected_inferior().architecture().name()
-    if gdb.lookup_static_symbol("weir__switch_saved_by_libc"):
+    if not has_symbol("weir__coro_start"):
         raise gdb.GdbError("coroutines switch by ucontext here: where they stand is not known")
     if "x86-64" in name:
         return registers_of_x86_64(context), "rip", "rsp"
@@ -143,8 +151,9 @@ class Coroutine:
         task = self.task()
         if task is None or is_null(task["wait"]):
             return ""
-        if int(task["wait"]) != int(gdb.parse_and_eval("&weir__op_wait")):
-            return text_of(task["wait"]["name"])
+        name = text_of(task["wait"]["name"])
+        if name != "for an op":
+            return name
         op = task["object"].cast(gdb.lookup_type("struct weir__op").pointer())
         kinds = {f.enumval: f.name for f in gdb.lookup_type("enum weir__op_kind").fields()}
         kind = kinds.get(int(op["kind"]), "?").replace("WEIR__OP_", "").lower()
@@ -154,7 +163,7 @@ class Coroutine:
 def pools():
     try:
         pool = gdb.parse_and_eval("weir__coro_pools")
-        pool["all_next"] if not is_null(pool) else None
+        gdb.lookup_type("struct weir_coro_pool").fields()
     except gdb.error as error:
         raise gdb.GdbError("no pools to be seen; Weir without debug information? (%s)" % error)
     while not is_null(pool):
@@ -226,7 +235,9 @@ def without_frame_0(text):
 
 def run_in(one, command, from_tty):
     """Runs a command of gdb as if the thread stood where the coroutine does."""
-    for context in one.contexts():
+    for depth, context in enumerate(one.contexts()):
+        if depth:
+            print("on the stack below, from which this was called deep:")
         if is_null(context["sp"]):
             thread = thread_of(one)
             if thread:
