@@ -303,6 +303,7 @@ static void loop_deinit(struct weir_loop *loop)
         weir__conns_abandon(loop);
     if (loop->engine)
         loop->ops->close(loop->engine);
+    weir__resolver_free(loop);
     weir__listeners_free(loop);
     weir__rest_deinit(&loop->rest);
     if (loop->runner)
@@ -454,7 +455,7 @@ static int turn(struct weir_loop *loop)
         weir__conns_close_orphans(loop);
     bool goes_on = (loop->last_turns || loop->held) && !loop->stopping;
     if (!loop->open_listeners && !loop->conn_count && !loop->task_count && !goes_on &&
-        weir__rest_end(loop))
+        weir__rest_end(loop) && weir__resolver_end(loop))
         return 0;
 
     int res = loop->ops->wait(loop->engine, wait_deadline(loop));

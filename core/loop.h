@@ -15,6 +15,7 @@
  * file.c   files                             inspect.c   tasks and waits, as text
  * park.c   waits of tasks for each other
  * clock.c  ticks, the wall clock             signals.c   signals as waits
+ * dial.c   connections to names              resolve*.c  names
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -250,6 +251,12 @@ void weir__rest_begin(struct weir_loop *loop);
 /* Whether it has ended; else it will soon. */
 bool weir__rest_end(struct weir_loop *loop);
 
+/* resolve_cares.c or resolve_helpers.c. Nothing else is left: ends what lookups that were given up
+ * have left; whether it has ended, else it will soon. */
+bool weir__resolver_end(struct weir_loop *loop);
+/* When the helper threads have ended and the engine is closed. */
+void weir__resolver_free(struct weir_loop *loop);
+
 void weir__listener_conn_gone(struct weir_listener *listener);
 void weir__listeners_resume(struct weir_loop *loop);
 /* The loop stops: no more peers are accepted. */
@@ -338,6 +345,7 @@ struct weir_loop {
     uint32_t lingering; /* closing connections that still have to send */
 
     struct weir__helpers helpers;
+    struct weir__resolver *resolver; /* NULL before the first lookup; resolve_*.c */
     struct weir_loop_stats stats;
     char note[256];
     char features[512];

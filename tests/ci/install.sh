@@ -69,6 +69,7 @@ for word in "\$@"; do
     g++) set -- g++ ;;
     pkg-config|pkgconf|pkgconf-pkg-config) set -- pkg-config ;;
     liburing*) : >"$scratch/lib-liburing"; continue ;;
+    libc-ares*|c-ares*) : >"$scratch/lib-libcares"; continue ;;
     libjansson*|jansson*) : >"$scratch/lib-jansson"; continue ;;
     *) continue ;;
     esac
@@ -132,7 +133,7 @@ expected_of() {
     case $1 in
     apt-get) echo "apt-get install -y --no-install-recommends gcc libc6-dev meson ninja-build" ;;
     dnf) echo "dnf install -y --setopt=install_weak_deps=False gcc meson ninja-build" ;;
-    pacman) echo "pacman -S --needed --noconfirm gcc meson ninja pkgconf liburing jansson" ;;
+    pacman) echo "pacman -S --needed --noconfirm gcc meson ninja pkgconf liburing c-ares jansson" ;;
     apk) echo "apk add --no-progress gcc musl-dev linux-headers meson samurai pkgconf" ;;
     esac
 }
@@ -201,6 +202,12 @@ check "no liburing: not fatal, and told" ended 0 "leaves io_uring out"
 install build
 no_second_try() { ended 0 "still lacking" && called_nothing; }
 check "what could not be installed is not tried at every start" no_second_try
+
+forget
+broken='libc-ares-dev'
+machine apt-get 0
+install build
+check "no c-ares: not fatal, and told" ended 0 "getaddrinfo on helper threads"
 
 forget
 rm -f "$scratch/lib-new"

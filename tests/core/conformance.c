@@ -353,6 +353,25 @@ int peer_listen(struct sockaddr_storage *address, socklen_t *address_bytes, int 
     return fd;
 }
 
+void peer_fill(struct peer_full *full)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    full->listening = peer_listen(&full->address, &full->address_bytes, 0, 0);
+    full->filling = peer_socket(AF_INET);
+    check_int(connect(full->filling, (struct sockaddr *)&full->address, full->address_bytes), ==,
+              0);
+    do /* of a listening socket these are the length of its backlog, and the most */
+        check_int(getsockopt(full->listening, IPPROTO_TCP, TCP_INFO, &info, &bytes), ==, 0);
+    while (info.tcpi_unacked <= info.tcpi_sacked);
+}
+
+void peer_unfill(struct peer_full *full)
+{
+    peer_close(full->filling);
+    peer_close(full->listening);
+}
+
 void peer_send(int fd, const void *data, size_t bytes)
 {
     for (size_t at = 0; at < bytes;) {

@@ -141,6 +141,15 @@ void peer_connect_fd(int fd, const struct conf_server *server);
 int peer_listen(struct sockaddr_storage *address, socklen_t *address_bytes, int backlog,
                 int receive_bytes);
 
+/* A listening socket whose backlog is full drops further SYNs: connecting there never ends. */
+struct peer_full {
+    struct sockaddr_storage address;
+    socklen_t address_bytes;
+    int listening, filling;
+};
+void peer_fill(struct peer_full *full);
+void peer_unfill(struct peer_full *full);
+
 void peer_send(int fd, const void *data, size_t bytes);
 /* Up to `bytes`; fewer at EOF only. */
 size_t peer_recv(int fd, void *data, size_t bytes);

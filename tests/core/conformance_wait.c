@@ -2,8 +2,6 @@
 #include "conformance.h"
 
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 
@@ -87,37 +85,11 @@ CONFORMANCE(a_refused_connect_says_so)
     conf_run(NULL, connect_in_vain, NULL);
 }
 
-/* A listening socket whose backlog is full drops further SYNs: connecting there never ends. */
-struct full_backlog {
-    struct sockaddr_storage address;
-    socklen_t address_bytes;
-    int listening, filling;
-};
-
-static void backlog_fill(struct full_backlog *full)
-{
-    struct tcp_info info = {0};
-    socklen_t bytes = sizeof info;
-    full->listening = peer_listen(&full->address, &full->address_bytes, 0, 0);
-    full->filling = peer_socket(AF_INET);
-    check_int(connect(full->filling, (struct sockaddr *)&full->address, full->address_bytes), ==,
-              0);
-    do /* of a listening socket these are the length of its backlog, and the most */
-        check_int(getsockopt(full->listening, IPPROTO_TCP, TCP_INFO, &info, &bytes), ==, 0);
-    while (info.tcpi_unacked <= info.tcpi_sacked);
-}
-
-static void backlog_close(struct full_backlog *full)
-{
-    peer_close(full->filling);
-    peer_close(full->listening);
-}
-
 static void connect_too_long(void *argument)
 {
-    struct full_backlog full;
+    struct peer_full full;
     struct weir_conn *conn;
-    backlog_fill(&full);
+    peer_fill(&full);
     uint64_t deadline_ns = weir_now_ns() + 3000000;
     check_int(weir_connect(weir_loop_self(), &conn, (struct sockaddr *)&full.address,
                            full.address_bytes, deadline_ns),
@@ -126,7 +98,7 @@ static void connect_too_long(void *argument)
     check_int(weir_connect(weir_loop_self(), &conn, (struct sockaddr *)&full.address,
                            full.address_bytes, 0),
               ==, -ETIME);
-    backlog_close(&full);
+    peer_unfill(&full);
 }
 
 CONFORMANCE(connect_ends_at_its_deadline)
@@ -136,7 +108,7 @@ CONFORMANCE(connect_ends_at_its_deadline)
 
 static void cancelled_connect(void *argument)
 {
-    struct full_backlog *full = argument;
+    struct peer_full *full = argument;
     struct weir_conn *conn;
     check_int(weir_connect(weir_loop_self(), &conn, (struct sockaddr *)&full->address,
                            full->address_bytes, WEIR_FOREVER),
@@ -145,9 +117,9 @@ static void cancelled_connect(void *argument)
 
 static void cancel_connect(void *argument)
 {
-    struct full_backlog full;
+    struct peer_full full;
     struct weir_task *before, *during;
-    backlog_fill(&full);
+    peer_fill(&full);
     check_int(weir_spawn(weir_loop_self(), &before, cancelled_connect, &full), ==, 0);
     weir_task_cancel(before);
     check_int(weir_join(before, WEIR_FOREVER), ==, 0);
@@ -156,7 +128,7 @@ static void cancel_connect(void *argument)
     weir_task_cancel(during);
     weir_task_cancel(during);
     check_int(weir_join(during, WEIR_FOREVER), ==, 0);
-    backlog_close(&full);
+    peer_unfill(&full);
 }
 
 CONFORMANCE(a_task_in_connect_is_cancelled)

@@ -30,6 +30,7 @@
 #include <weir/channel.h>
 #include <weir/clock.h>
 #include <weir/coro.h>
+#include <weir/dial.h>
 #include <weir/file.h>
 #include <weir/inspect.h>
 #include <weir/pipe.h>
