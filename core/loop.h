@@ -64,14 +64,17 @@ struct weir_task {
     int16_t cut;     /* 0, or what every wait ends with: -ECANCELED, or a scope's reason; scope.c */
     bool cancelled;  /* by weir_task_cancel(), or the end of the loop */
     bool detached, done;
+    uint8_t locals_set; /* bit per key; local.c */
     bool moved; /* burst runner: suspended or cancelled, so another one runs what else is ready */
     struct weir_task *joiner;
+    struct weir__select *select; /* in whose lines it is; select.c */
     struct weir__timer deadline;
 
     struct weir_scope *scope; /* the innermost it is in: one that it opened, or else its home */
     struct weir_scope *home;  /* that it was spawned in; NULL: the loop's own */
     struct weir_task *sibling_next, *sibling_before; /* in home->children */
     weir_child_fn *child;                            /* with a home: in place of fn */
+    void *locals[WEIR_LOCAL_KEYS];
 };
 
 /* The wait of a task, suspended until weir__task_wake(). Callers register with `object` first. The
@@ -92,6 +95,8 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
                                  const char *name, const char *place);
 /* Whether it ended, and is gone. */
 bool weir__task_resume(struct weir_task *task);
+/* Its values of weir/local.h end, in its own coroutine. */
+void weir__locals_end(struct weir_task *task);
 /* The loop's time to drain is over: every wait of every task ends, shielded or not. */
 void weir__tasks_cut(struct weir_loop *loop);
 /* A wait until an op completes; `object` is the op. The second is not to be interrupted. */

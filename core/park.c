@@ -139,21 +139,29 @@ static const struct weir__wait kinds[WEIR__PARK_KINDS] = {
     [WEIR__PARK_SELECT] = {"for one of several", weir__select_unwait},
 };
 
-int weir__park_unguarded(struct weir__waiter *waiter, enum weir__park_kind kind,
+int weir__park_unguarded(struct weir_task *task, void *object, enum weir__park_kind kind,
                          uint64_t deadline_ns)
 {
-    return weir__task_wait(waiter->task, &kinds[kind], waiter, deadline_ns);
+    return weir__task_wait(task, &kinds[kind], object, deadline_ns);
 }
 
 int weir__park(struct weir__waiter *waiter, enum weir__park_kind kind, uint64_t deadline_ns)
 {
     weir__sync_unlock(waiter->sync);
-    return weir__park_unguarded(waiter, kind, deadline_ns);
+    return weir__park_unguarded(waiter->task, waiter, kind, deadline_ns);
+}
+
+bool weir__task_selects(const struct weir_task *task)
+{
+    return task->wait == &kinds[WEIR__PARK_SELECT];
 }
 
 void weir__parked_abandon(struct weir_loop *loop)
 {
-    for (struct weir_task *task = loop->tasks; task; task = task->older)
+    for (struct weir_task *task = loop->tasks; task; task = task->older) {
+        if (task->select)
+            weir__select_abandon(task->select);
         if (task->wait >= kinds && task->wait < kinds + WEIR__PARK_KINDS)
             task->wait->unwait(task, -ECANCELED);
+    }
 }

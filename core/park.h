@@ -92,8 +92,8 @@ enum weir__park_kind {
 
 /* Ends weir__sync_enter(), and waits in the task until the record, which is queued, is granted. */
 int weir__park(struct weir__waiter *waiter, enum weir__park_kind kind, uint64_t deadline_ns);
-/* The same where weir__sync_leave() was called already. */
-int weir__park_unguarded(struct weir__waiter *waiter, enum weir__park_kind kind,
+/* The same where no guard is held; `object` is for the kind's unwait. */
+int weir__park_unguarded(struct weir_task *task, void *object, enum weir__park_kind kind,
                          uint64_t deadline_ns);
 /* The running task, for a call that may wait; asserts with its name that there is one. */
 #define weir__task_needed(name)                                                                    \
@@ -109,6 +109,18 @@ void weir__rwlock_unwait(struct weir_task *task, int why);
 void weir__select_unwait(struct weir_task *task, int why);
 /* Whether the record, which weir__queue_take() found, is still to be had. */
 bool weir__select_claim(struct weir__waiter *waiter);
+bool weir__task_selects(const struct weir_task *task);
+/* There is input on the connection the task waits for among others. */
+void weir__select_input(struct weir_task *task);
+/* The task does not run again: takes it out of the lines of channels. */
+void weir__select_abandon(struct weir__select *select);
+
+/* recv.c. weir_recv_until() would not wait. */
+bool weir__conn_has_input(const struct weir_conn *conn);
+/* From now on input calls weir__select_input(), once; unless it is there: false. */
+bool weir__conn_watch(struct weir_conn *conn, struct weir_task *task);
+/* -ESHUTDOWN: it has closed, and is not to be touched any more. */
+int weir__conn_unwatch(struct weir_conn *conn, struct weir_task *task);
 
 /* The loop's engine broke, and none of its tasks runs again: other loops must not reach them. */
 void weir__parked_abandon(struct weir_loop *loop);

@@ -6,7 +6,7 @@
  * coroutine and the next connection gets a new one; a runner that never waited stays for the next
  * turn.
  */
-#include "core/loop.h"
+#include "core/park.h"
 
 #include <errno.h>
 
@@ -52,9 +52,15 @@ void weir__conn_wake_receiver(struct weir_conn *conn, int res)
 {
     struct weir_task *task = weir__conn_waiters(conn);
 
-    while (task->wait != &weir__recv_wait)
+    while (task && task->wait != &weir__recv_wait && !weir__task_selects(task))
         task = task->waits_next;
-    recv_unwait(task, res);
+    if (task && task->wait == &weir__recv_wait) {
+        recv_unwait(task, res);
+        return;
+    }
+    conn->flags &= (uint16_t) ~(CONN_RECEIVING | CONN_QUIET);
+    if (task) /* else it has selected something else, and did not run yet */
+        weir__select_input(task);
 }
 
 void weir__conn_notify(struct weir_conn *conn)
@@ -342,6 +348,34 @@ int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadl
     return receive(conn, buf, deadline_ns, false);
 }
 
+/* ---- input among other things that a task waits for: select.c ----------------------------------
+ */
+
+bool weir__conn_has_input(const struct weir_conn *conn)
+{
+    return has_news(conn) || conn->flags & CONN_ENDED || conn->loop->stopping;
+}
+
+bool weir__conn_watch(struct weir_conn *conn, struct weir_task *task)
+{
+    arm(conn);
+    if (weir__conn_has_input(conn))
+        return false;
+    weir__conn_enter(conn, task);
+    conn->flags |= CONN_RECEIVING;
+    return true;
+}
+
+int weir__conn_unwatch(struct weir_conn *conn, struct weir_task *task)
+{
+    int res = conn->flags & CONN_CLOSING ? -ESHUTDOWN : 0;
+
+    conn->flags &= (uint16_t)~CONN_RECEIVING;
+    conn->budget = res ? conn->budget : WEIR__BURST_BUDGET;
+    weir__conn_leave(conn, task);
+    return res;
+}
+
 /* ---- running handlers ------------------------------------------------------------------------ */
 
 /* Calls the handler, and does what its return means. */
@@ -380,6 +414,8 @@ static void serve_next(struct weir_loop *loop)
     } else {
         loop->stats.bursts++;
         run_handler(conn);
+        if (loop->task->locals_set)
+            weir__locals_end(loop->task);
         assert(!loop->task->scope && "a handler returned with a scope open: close it first");
     }
 }

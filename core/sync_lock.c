@@ -147,7 +147,7 @@ int weir_cond_wait(struct weir_cond *cond, uint64_t deadline_ns)
     weir__queue_push(&cond->waiters, &mutex->sync, &waiter);
     pass_on(mutex, &grants);
     weir__sync_leave(&mutex->sync, &grants);
-    return weir__park_unguarded(&waiter, WEIR__PARK_COND, deadline_ns);
+    return weir__park_unguarded(task, &waiter, WEIR__PARK_COND, deadline_ns);
 }
 
 void weir_cond_signal(struct weir_cond *cond)

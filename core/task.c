@@ -121,10 +121,12 @@ static void task_main(void *argument)
 
     if (task->home) {
         int res = task->child(task->argument);
+        weir__locals_end(task);
         assert(task->scope == task->home && "a task ended with a scope open: close it first");
         weir__scope_left(task, res);
     } else {
         task->fn(task->argument);
+        weir__locals_end(task);
         assert(!task->scope && "a task ended with a scope open: close it first");
     }
     task->done = true;

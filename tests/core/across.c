@@ -442,3 +442,68 @@ Test(across, a_channel_without_room_loses_and_doubles_no_message)
 {
     exchange(0);
 }
+
+/* ---- one of several channels ----------------------------------------------------------------- */
+
+enum { CHANNELS = 3 };
+static struct weir_channel channels[CHANNELS];
+static atomic_bool arrived[LOOPS * WORKERS][ROUNDS];
+static atomic_uint senders;
+
+/* Sends its number on any channel, and receives what others send on any. */
+static void take_part(struct worker *worker, struct weir_case *cases, unsigned count,
+                      struct message *incoming, unsigned *number, bool *ended)
+{
+    struct weir_scope scope;
+    attempt(worker, &scope);
+    int which = weir_select(cases, count, worker->deadline_ns);
+    attempted(worker, &scope);
+    if (which < 0) {
+        may_have_ended(which);
+    } else if (cases[which].kind == WEIR_CASE_SEND) {
+        check(cases[which].res == 0);
+        ++*number;
+        atomic_fetch_add(&sent, 1);
+    } else if (cases[which].res == 0) {
+        check(!atomic_exchange(&arrived[incoming->sender][incoming->number], true));
+        atomic_fetch_add(&got, 1);
+    } else {
+        check(cases[which].res == -EPIPE);
+        ended[(struct weir_channel *)cases[which].of - channels] = true;
+    }
+}
+
+static void select_all(struct worker *worker)
+{
+    bool ended[CHANNELS] = {false};
+    for (unsigned number = 0, left = CHANNELS; left;) {
+        struct message incoming, outgoing = {worker->index, number};
+        struct weir_case cases[2 * CHANNELS];
+        unsigned before = number, count = 0;
+        for (unsigned i = 0; i < CHANNELS; i++) {
+            if (!ended[i])
+                cases[count++] = weir_case_recv(&channels[i], &incoming);
+            if (number < ROUNDS)
+                cases[count++] = weir_case_send(&channels[i], &outgoing);
+        }
+        take_part(worker, cases, count, &incoming, &number, ended);
+        if (number > before && number == ROUNDS && atomic_fetch_sub(&senders, 1) == 1)
+            for (unsigned i = 0; i < CHANNELS; i++)
+                weir_channel_close(&channels[i]);
+        left = 0;
+        for (unsigned i = 0; i < CHANNELS; i++)
+            left += !ended[i];
+    }
+}
+
+Test(across, of_several_channels_each_message_takes_one)
+{
+    for (unsigned i = 0; i < CHANNELS; i++)
+        check(weir_channel_init(&channels[i], sizeof(struct message), i, NULL, WEIR_ACROSS) == 0);
+    senders = LOOPS * WORKERS;
+    run_sides(select_all);
+    for (unsigned i = 0; i < CHANNELS; i++)
+        weir_channel_deinit(&channels[i]);
+    cr_assert_eq(sent, TOTAL);
+    cr_assert_eq(got, TOTAL);
+}

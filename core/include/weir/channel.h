@@ -27,6 +27,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+struct weir_conn;
+
 /* Memory of the caller. All fields are weir's own. */
 struct weir_channel {
     struct weir__sync sync;
@@ -56,6 +58,64 @@ int weir_channel_try_recv(struct weir_channel *channel, void *element);
 void weir_channel_close(struct weir_channel *channel);
 /* Messages in it now. Another thread may change that at once. */
 size_t weir_channel_count(struct weir_channel *channel);
+
+/* ---- one of several -------------------------------------------------------------------------- */
+
+/*
+ *     struct weir_case cases[] = {weir_case_recv(&lines, &line), weir_case_input(conn)};
+ *     switch (weir_select(cases, 2, weir_now_ns() + WEIR_SECOND)) {
+ *     case 0: ...              // `line` was received, or cases[0].res is -EPIPE
+ *     case 1: ...              // weir_recv_until(conn, ...) does not wait
+ *     default: ...             // -ETIME, -ECANCELED
+ */
+enum { WEIR_CASES_MAX = 32 };
+
+enum weir_case_kind { WEIR_CASE_RECV, WEIR_CASE_SEND, WEIR_CASE_POLL, WEIR_CASE_INPUT };
+
+/* Made by weir_case_...(). Memory of the caller; may be used again. */
+struct weir_case {
+    int kind;
+    int res;  /* of the one that happened: what its call gives, >= 0 or -errno */
+    void *of; /* channel or connection */
+    void *element;
+    int fd, events;
+    void *own[12]; /* weir's own */
+};
+
+/* weir_channel_recv(): 0, or -EPIPE. */
+static inline struct weir_case weir_case_recv(struct weir_channel *channel, void *element)
+{
+    struct weir_case one = {WEIR_CASE_RECV, 0, channel, element, -1, 0, {NULL}};
+    return one;
+}
+
+/* weir_channel_send(): 0, or -EPIPE. */
+static inline struct weir_case weir_case_send(struct weir_channel *channel, const void *element)
+{
+    struct weir_case one = {WEIR_CASE_SEND, 0, channel, (void *)(uintptr_t)element, -1, 0, {NULL}};
+    return one;
+}
+
+/* weir_poll(): a descriptor that is not weir's is ready; the events, or -EBADF. */
+static inline struct weir_case weir_case_poll(int fd, int events)
+{
+    struct weir_case one = {WEIR_CASE_POLL, 0, NULL, NULL, fd, events, {NULL}};
+    return one;
+}
+
+/* weir_recv_until() on the connection would not wait: bytes, an end, an error. Nothing is received
+ * yet. 0; -ESHUTDOWN: it closed meanwhile and is gone. */
+static inline struct weir_case weir_case_input(struct weir_conn *conn)
+{
+    struct weir_case one = {WEIR_CASE_INPUT, 0, conn, NULL, -1, 0, {NULL}};
+    return one;
+}
+
+/* Waits in a task until one of `count` cases, 1 to WEIR_CASES_MAX, can happen; exactly one does.
+ * Its index; -ETIME, -ECANCELED: none did. Where several can, each is as likely. One of them may be
+ * a connection's input, for which no other task may wait; no descriptor may be in two of them. A
+ * channel may, with both directions, too. One with descriptors begins with a poll(2). */
+int weir_select(struct weir_case *cases, unsigned count, uint64_t deadline_ns);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

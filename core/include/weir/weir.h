@@ -33,6 +33,7 @@
 #include <weir/dial.h>
 #include <weir/file.h>
 #include <weir/inspect.h>
+#include <weir/local.h>
 #include <weir/pipe.h>
 #include <weir/process.h>
 #include <weir/scope.h>
