@@ -26,6 +26,7 @@ struct weir__buf {
     uint8_t *base;
     void *owner;  /* core's: the connection whose send this is the head of */
     uint8_t lent; /* out of the free list */
+    uint8_t fds;  /* core/message.h's: descriptors that came with its bytes */
     /* A cache line of its own: of the first buffer of a chain that is being sent. */
     __attribute__((aligned(64))) struct weir__op tx;
 };

@@ -50,7 +50,7 @@ struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *l
         .flags = CONN_OPEN,
         .index = index,
         .generation = generation,
-        .rx = {.fd = fd, .owner = listener, .owner_index = state_index},
+        .rx = {.kind = WEIR__OP_RECV, .fd = fd, .owner = listener, .owner_index = state_index},
     };
     loop->conn_count++;
     if (listener)
@@ -230,6 +230,7 @@ void weir__conns_abandon(struct weir_loop *loop)
         if (!(conn->flags & CONN_OPEN))
             continue;
         tell_closed(conn);
+        weir__conn_drop_received(conn);
         /* A close that the engine has is the engine's to make, and the descriptor may be someone
          * else's by now. */
         if (conn->rx.kind != WEIR__OP_CLOSE || conn->rx.engine_bits == WEIR__REFUSED)

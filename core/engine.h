@@ -78,9 +78,9 @@ struct weir__engine_ops {
     void (*close)(struct weir__engine *engine);
 
     /* Takes the op until its final completion. enum weir__submit_result or -EBUSY. One RECV-like
-     * (ACCEPT, RECV, POLL for input) and one SEND-like (CONNECT, SEND…) op per descriptor. A bad
-     * descriptor or argument is a completion (res = -EBADF), never a return value. The proactor may
-     * only queue it: the system call is wait(). */
+     * (ACCEPT, RECV, RECVMSG, POLL for input) and one SEND-like (CONNECT, SEND…) op per descriptor.
+     * A bad descriptor or argument is a completion (res = -EBADF), never a return value. The
+     * proactor may only queue it: the system call is wait(). */
     int (*submit)(struct weir__engine *engine, struct weir__op *op);
     /* A hint: a HELD multishot RECV has been quiet for long, and may be held as one submitted with
      * REST would be. It goes on, and nothing it receives is lost. 1: it is now; 0: not at present;

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/unix_path.h"
+
 enum { PAUSE_NS = 100000000 };
 
 static void accept_arm(struct weir_listener *listener);
@@ -41,6 +43,10 @@ static bool take_peer(struct weir_listener *listener, int fd)
         return true;
     }
     struct weir_conn *conn = weir__conn_new(loop, listener, fd);
+    if (conn && listener->local)
+        conn->rested = WEIR__ONE_BY_ONE;
+    if (conn && listener->fds)
+        conn->rx.kind = WEIR__OP_RECVMSG;
     if (conn && weir__conn_serve(conn)) {
         loop->stats.accepted++;
         return true;
@@ -95,8 +101,10 @@ static void listener_free(struct weir_listener *listener)
     while (*link != listener)
         link = &(*link)->next;
     *link = listener->next;
-    if (listener->accept.fd >= 0)
+    if (listener->accept.fd >= 0) {
+        weir__unix_path_remove(listener->path);
         close(listener->accept.fd);
+    }
     weir__slab_deinit(&listener->states);
     free(listener);
 }
@@ -110,6 +118,8 @@ static void free_if_gone(struct weir_listener *listener)
 
 static void close_descriptor(struct weir_listener *listener)
 {
+    weir__unix_path_remove(listener->path);
+    listener->path = NULL;
     close(listener->accept.fd);
     listener->accept.fd = -1;
     listener->loop->open_listeners--;
@@ -135,7 +145,7 @@ static void accept_arm(struct weir_listener *listener)
 
     while (!listener->paused && op->state == WEIR__OP_IDLE) {
         op->kind = WEIR__OP_ACCEPT;
-        op->flags = WEIR__OP_MULTISHOT;
+        op->flags = WEIR__OP_MULTISHOT | (listener->fds ? WEIR__OP_FDS : 0);
         op->done = accept_done;
         if (weir__submit(listener->loop, op) == WEIR__QUEUED)
             return;
@@ -221,7 +231,8 @@ static const char *bind_cure(int error)
 {
     switch (error) {
     case EADDRINUSE:
-        return "another program listens there: end it, or take port 0 for a free one";
+        return "another program listens there: end it, or take port 0 for a free one (a path that "
+               "is left over: remove it)";
     case EADDRNOTAVAIL:
         return "no interface of this machine has that address";
     case EACCES:
@@ -240,6 +251,8 @@ static int parse_address(const char *text, uint16_t port, struct sockaddr_storag
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
 
     memset(address, 0, sizeof *address);
+    if (!strncmp(text, "unix:", 5))
+        return weir__unix_parse(text, (struct sockaddr_un *)address, bytes);
     if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons(port);
@@ -271,7 +284,8 @@ static int set_options(int fd, const struct weir_listen_options *options)
     return 0;
 }
 
-static int open_socket(const struct weir_listen_options *options, char *why, size_t why_bytes)
+static int open_socket(const struct weir_listen_options *options, struct weir__unix_path **path,
+                       char *why, size_t why_bytes)
 {
     const char *text = options->address ? options->address : "127.0.0.1";
     struct sockaddr_storage address;
@@ -280,7 +294,7 @@ static int open_socket(const struct weir_listen_options *options, char *why, siz
 
     if (parse_address(text, options->port, &address, &bytes))
         return explain(why, why_bytes, "listen on", text, options->port, EINVAL,
-                       "give a numeric IPv4 or IPv6 address");
+                       "give a numeric IPv4 or IPv6 address, or unix: and a path");
     int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return explain(why, why_bytes, "socket for", text, options->port, errno, bind_cure(errno));
@@ -289,30 +303,45 @@ static int open_socket(const struct weir_listen_options *options, char *why, siz
         close(fd);
         return explain_options(options, error, why, why_bytes);
     }
-    if (bind(fd, (struct sockaddr *)&address, bytes) ||
-        listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN)) {
+    error = -weir__bind(fd, (struct sockaddr *)&address, bytes, options->mode, path);
+    if (!error && listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN))
         error = errno;
+    if (error) {
+        weir__unix_path_remove(*path);
         close(fd);
         return explain(why, why_bytes, "listen on", text, options->port, error, bind_cure(error));
     }
     return fd;
 }
 
+static bool is_local(int fd)
+{
+    int domain = AF_UNSPEC;
+    socklen_t bytes = sizeof domain;
+
+    return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) && domain == AF_UNIX;
+}
+
 int weir_listen(struct weir_loop *loop, struct weir_listener **out,
                 const struct weir_listen_options *options, char *why, size_t why_bytes)
 {
     assert(options->handler);
-    int fd = options->fd > 0 ? options->fd : open_socket(options, why, why_bytes);
+    struct weir__unix_path *path = NULL;
+    int fd = options->fd > 0 ? options->fd : open_socket(options, &path, why, why_bytes);
     if (fd < 0)
         return fd;
     struct weir_listener *listener = calloc(1, sizeof *listener);
     if (!listener || loop->stopping) {
         free(listener);
+        weir__unix_path_remove(path);
         close(fd);
         snprintf(why, why_bytes, "%s", listener ? "the loop is stopping" : "out of memory");
         return listener ? -ECANCELED : -ENOMEM;
     }
     listener->loop = loop;
+    listener->path = path;
+    listener->local = is_local(fd);
+    listener->fds = listener->local && options->fds;
     listener->handler = options->handler;
     listener->argument = options->argument;
     listener->closed = options->closed;

@@ -303,6 +303,7 @@ static void loop_deinit(struct weir_loop *loop)
         weir__conns_abandon(loop);
     if (loop->engine)
         loop->ops->close(loop->engine);
+    weir__dgrams_free(loop);
     weir__resolver_free(loop);
     weir__listeners_free(loop);
     weir__rest_deinit(&loop->rest);
@@ -411,6 +412,7 @@ static void begin_stop(struct weir_loop *loop)
     if (loop->drain_ns < WEIR_FOREVER - now_ns)
         weir__timer_arm(&loop->wheel, &loop->stop_timer, now_ns + loop->drain_ns);
     weir__listeners_stop(loop);
+    weir__dgrams_stop(loop);
     weir__rest_end(loop);
     for (uint32_t i = 0; i < weir__slab_size(&loop->conn_slab); i++) {
         struct weir_conn *conn = weir__conn_at(loop, i);
@@ -455,7 +457,7 @@ static int turn(struct weir_loop *loop)
         weir__conns_close_orphans(loop);
     bool goes_on = (loop->last_turns || loop->held) && !loop->stopping;
     if (!loop->open_listeners && !loop->conn_count && !loop->task_count && !goes_on &&
-        weir__rest_end(loop) && weir__resolver_end(loop))
+        weir__dgrams_end(loop) && weir__rest_end(loop) && weir__resolver_end(loop))
         return 0;
 
     int res = loop->ops->wait(loop->engine, wait_deadline(loop));

@@ -16,6 +16,7 @@
  * park.c   waits of tasks for each other
  * clock.c  ticks, the wall clock             signals.c   signals as waits
  * dial.c   connections to names              resolve*.c  names
+ * dgram.c   datagram sockets                  message.c   messages in lent buffers
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -151,9 +152,9 @@ struct weir_conn {
     uint16_t tx_flight;        /* head of the chain the engine has */
     uint16_t rx_bufs, tx_bufs; /* how many; tx_bufs counts those in flight, too */
     uint8_t budget;            /* buffers it may still receive this turn */
-    uint8_t rested;            /* not 0: at rest, since this round of rest.c or woken in it */
-    uint32_t unsent;           /* bytes handed over and not yet with the kernel */
-    uint32_t next_ready;       /* index + 1 of the next in loop->ready */
+    uint8_t rested;  /* not 0: at rest, since this round of rest.c or woken in it; or ONE_BY_ONE */
+    uint32_t unsent; /* bytes handed over and not yet with the kernel */
+    uint32_t next_ready; /* index + 1 of the next in loop->ready */
     uint32_t next_tx;
     uint32_t waiters; /* index + 1 of a task; one may receive, any number send */
     uint32_t index, generation;
@@ -190,7 +191,10 @@ struct weir_listener {
     size_t state_bytes;
     uint32_t conns;
     bool paused, closing;
-    bool given_up; /* by weir_listener_close(): nobody outside knows it any more */
+    bool local;                   /* of a Unix socket */
+    bool fds;                     /* whose connections may receive descriptors */
+    struct weir__unix_path *path; /* to be removed; NULL: none */
+    bool given_up;                /* by weir_listener_close(): nobody outside knows it any more */
 };
 
 static inline struct weir_listener *weir__conn_listener(const struct weir_conn *conn)
@@ -249,6 +253,14 @@ static inline bool weir__conn_unsent(const struct weir_conn *conn)
 {
     return conn->tx_head || conn->tx_flight;
 }
+
+/* dgram.c. Whether the op was a datagram socket's, which then receives again. */
+bool weir__dgram_fed(struct weir__op *op);
+/* The loop stops: nobody waits for datagrams any more. */
+void weir__dgrams_stop(struct weir_loop *loop);
+/* Whether no datagram socket has anything with the engine; else that is so soon. */
+bool weir__dgrams_end(struct weir_loop *loop);
+void weir__dgrams_free(struct weir_loop *loop);
 
 void weir__rest_init(struct weir__rest *rest);
 void weir__rest_deinit(struct weir__rest *rest);
@@ -316,7 +328,7 @@ struct weir_loop {
     uint32_t owned; /* connections of weir_connect(), not closed yet */
     struct weir__conn_queue ready, tx_conns;
     struct weir__rest rest;
-    struct weir__op_queue starved; /* receives of connections, none of them armed */
+    struct weir__op_queue starved; /* receives of sockets, none of them armed */
     uint32_t bufs_out;     /* with connections and handlers: neither free nor the engine's */
     uint32_t ready_budget; /* connections the runner may still take this turn; left where there was
                               no stack for it */
@@ -328,6 +340,7 @@ struct weir_loop {
     struct weir__op_queue refused_by_engine, refused_by_helpers; /* there was no room */
     struct weir__op_queue cancelled; /* while refused: they complete in the next turn */
     struct weir_listener *listeners;
+    struct weir_dgram *dgrams;
     uint32_t open_listeners;
     struct weir__timer accept_timer;
 
@@ -370,10 +383,14 @@ static inline struct weir_task *weir__conn_waiters(const struct weir_conn *conn)
     return conn->waiters ? weir__slab_at(tasks, conn->waiters - 1, tasks->object_bytes) : NULL;
 }
 
-/* Of the sweep: 1 .. 255. */
+/* conn->rested of a Unix socket: it never rests, and is received from one by one. A multishot
+ * receive could miss the end of its stream, see fill_recv() of uring/submit.c. */
+enum { WEIR__ONE_BY_ONE = UINT8_MAX };
+
+/* Of the sweep: 1 .. 254. */
 static inline uint8_t weir__rest_round(const struct weir_loop *loop)
 {
-    return (uint8_t)(loop->now_ns / loop->rest.round_ns % UINT8_MAX + 1);
+    return (uint8_t)(loop->now_ns / loop->rest.round_ns % (UINT8_MAX - 1) + 1);
 }
 
 /* Buffers that receives may take and nobody holds: in the pool, or the engine's. */

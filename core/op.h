@@ -29,12 +29,15 @@ enum weir__op_kind {
     WEIR__OP_RECV,      /* multishot; res = bytes in op->buf, lent to the owner; 0 at EOF         */
     WEIR__OP_SEND,      /* data, len; completes when all is sent; res = len or -errno            */
     WEIR__OP_SEND_BUFS, /* buf = chain through weir__buf.next; all sent; res = bytes or -errno   */
-    WEIR__OP_POLL,     /* len = WEIR__POLL_IN|…; one-shot; res = those that hold                */
-    WEIR__OP_READ,     /* data, len, offset (-1: the file's own position); may be short         */
-    WEIR__OP_WRITE,    /* the same                                                              */
-    WEIR__OP_FSYNC,    /* len = 1: data only                                                    */
-    WEIR__OP_FILE,     /* len = enum weir__file_code, data = struct weir__file_call             */
-    WEIR__OP_CLOSE,    /* no other op may be held on fd                                         */
+    WEIR__OP_RECVMSG, /* multishot; res = bytes of op->buf, laid out as core/message.h says, lent to
+                          the owner. Datagram and Unix sockets of the process only              */
+    WEIR__OP_SENDMSG, /* data = struct msghdr; one message, a part of it on a stream; res = bytes */
+    WEIR__OP_POLL,    /* len = WEIR__POLL_IN|…; one-shot; res = those that hold                */
+    WEIR__OP_READ,    /* data, len, offset (-1: the file's own position); may be short         */
+    WEIR__OP_WRITE,   /* the same                                                              */
+    WEIR__OP_FSYNC,   /* len = 1: data only                                                    */
+    WEIR__OP_FILE,    /* len = enum weir__file_code, data = struct weir__file_call             */
+    WEIR__OP_CLOSE,   /* no other op may be held on fd                                         */
     WEIR__OP_SHUTDOWN, /* len = SHUT_RD, SHUT_WR, SHUT_RDWR                                     */
     WEIR__OP_CALL,     /* run op->call(op->data) on a helper thread; no fd; res = its result    */
     WEIR__OP_KINDS
@@ -91,6 +94,10 @@ enum weir__op_flags {
                                while it waits counts, and not how fast it is then                */
     WEIR__OP_RESET = 16,    /* in, CLOSE: what is unsent is dropped, and the peer gets a reset    */
     WEIR__OP_VECTORED = 32, /* in, READ, WRITE: data = struct iovec[len]                          */
+    WEIR__OP_FDS = 64,      /* in, RECVMSG: descriptors may come, too. ACCEPT: the descriptors it
+                               gives are the process's                                           */
+    WEIR__OP_ZERO_COPY = 128, /* in, SEND: the kernel may send from the memory itself; it completes
+                               when that is done with it                                         */
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may
@@ -107,16 +114,18 @@ struct weir__op {
     int32_t res;
     union {
         uint32_t len;
-        uint32_t owner_index; /* RECV, CLOSE: its owner's own, as `owner` is */
+        uint32_t owner_index; /* RECV, RECVMSG, CLOSE: its owner's own, as `owner` is */
     };
     union {
         void *data;            /* buffer, struct sockaddr, argument of call */
-        struct weir__buf *buf; /* RECV: out. SEND_BUFS: in */
+        struct weir__buf *buf; /* RECV, RECVMSG: out. SEND_BUFS: in */
     };
     union {
-        uint64_t offset; /* READ, WRITE; for SEND and ACCEPT the engine's own, while held */
+        uint64_t offset; /* READ, WRITE; for SEND, ACCEPT and multishot RECVMSG the engine's
+                            own, while held */
         int32_t (*call)(void *argument); /* CALL */
-        void *owner; /* RECV, CLOSE: no engine touches it, which spares every slot a word */
+        void *owner; /* one-shot RECVMSG, RECV, CLOSE: no engine touches it, which spares every slot
+                        a word */
     };
     weir__op_done_fn *done;
     struct weir__op *next; /* the engine's queues, or core's queue of refused ops */

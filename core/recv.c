@@ -10,6 +10,8 @@
 
 #include <errno.h>
 
+#include "core/message.h"
+
 enum { STACKS_NS = 10000000 /* until the next try when out of stacks */ };
 
 static struct weir_conn *take_ready(struct weir_loop *loop)
@@ -116,11 +118,21 @@ static void take_result(struct weir_conn *conn)
         conn->error = (int16_t)res;
 }
 
+/* Descriptors that came wait with their bytes, and what comes after these in the kernel: so a
+ * connection holds those of one message. The receive being idle then, pop_received() looks. */
+static bool holds_fds(const struct weir_conn *conn)
+{
+    const struct weir__buf *bufs = conn->loop->bufs.bufs;
+
+    return conn->rx.kind == WEIR__OP_RECVMSG && conn->rx_head && bufs[conn->rx_head].last->fds;
+}
+
 static bool wants_input(const struct weir_conn *conn)
 {
     unsigned not = CONN_EOF | CONN_CLOSING | CONN_STARVED;
 
-    return !(conn->flags & not ) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max;
+    return !(conn->flags & not ) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max &&
+           !holds_fds(conn);
 }
 
 static void arm(struct weir_conn *conn);
@@ -149,12 +161,31 @@ static void rx_done(struct weir__op *op)
         weir__conn_notify(conn);
 }
 
+/* Of a connection that may receive descriptors: a message becomes bytes, as they come to others. */
+static void message_done(struct weir__op *op)
+{
+    struct weir_conn *conn = weir__container(op, struct weir_conn, rx);
+
+    if (op->res > 0) {
+        struct weir__buf *buf = op->buf;
+        weir__message_open(buf, (uint32_t)op->res, op->flags);
+        op->res = (int32_t)buf->len;
+        if (!buf->len || conn->flags & CONN_CLOSING)
+            weir__message_drop_fds(buf);
+        if (!buf->len)
+            weir__buf_put(&conn->loop->bufs, buf);
+    }
+    rx_done(op);
+}
+
 /* How it is to wait: at rest as long as it wakes less than twice in a round of rest.c. */
 static uint8_t how_to_wait(struct weir_conn *conn)
 {
     struct weir_loop *loop = conn->loop;
 
     if (weir__unlikely(conn->rested)) {
+        if (conn->rested == WEIR__ONE_BY_ONE)
+            return conn->rx.kind == WEIR__OP_RECVMSG ? WEIR__OP_FDS : 0;
         uint8_t now = weir__rest_round(loop);
         if (conn->rested != now) {
             conn->rested = now;
@@ -171,9 +202,8 @@ static uint8_t how_to_wait(struct weir_conn *conn)
 static void arm(struct weir_conn *conn)
 {
     while (conn->rx.state == WEIR__OP_IDLE && wants_input(conn)) {
-        conn->rx.kind = WEIR__OP_RECV;
         conn->rx.flags = how_to_wait(conn);
-        conn->rx.done = rx_done;
+        conn->rx.done = conn->rx.kind == WEIR__OP_RECV ? rx_done : message_done;
         if (weir__submit(conn->loop, &conn->rx) == WEIR__QUEUED)
             return;
         take_result(conn);
@@ -199,8 +229,10 @@ void weir__conns_feed(struct weir_loop *loop)
     if (most && spare > most)
         spare = most;
     for (; spare > 0 && loop->starved.head; spare--) {
-        struct weir_conn *conn =
-            weir__container(weir__op_queue_pop(&loop->starved), struct weir_conn, rx);
+        struct weir__op *op = weir__op_queue_pop(&loop->starved);
+        if (weir__dgram_fed(op))
+            continue;
+        struct weir_conn *conn = weir__container(op, struct weir_conn, rx);
         conn->flags &= (uint16_t)~CONN_STARVED;
         if (conn->flags & CONN_CLOSING)
             weir__conn_close_step(conn);
@@ -217,6 +249,7 @@ void weir__conn_drop_received(struct weir_conn *conn)
         struct weir__buf *buf = &bufs[conn->rx_head];
         conn->rx_head = buf->next ? (uint16_t)buf->next->index : 0;
         conn->loop->bufs_out--;
+        weir__message_drop_fds(buf);
         weir__buf_put(&conn->loop->bufs, buf);
     }
     conn->rx_bufs = 0;
@@ -224,12 +257,14 @@ void weir__conn_drop_received(struct weir_conn *conn)
 
 /* ---- taking from it -------------------------------------------------------------------------- */
 
-/* Not at once when it had been stopped for having enough: half of it first. */
-static __attribute__((noinline)) uint32_t armed_again(struct weir_conn *conn, uint32_t bytes)
+/* Not at once when it had been stopped for having enough: half of it first. Descriptors that nobody
+ * asked for are closed. */
+static __attribute__((noinline)) uint32_t armed_again(struct weir_conn *conn, struct weir__buf *buf)
 {
+    weir__message_drop_fds(buf);
     if (conn->rx_bufs <= conn->loop->rx_bufs_max / 2)
         arm(conn);
-    return bytes;
+    return buf->len;
 }
 
 static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
@@ -246,7 +281,7 @@ static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
     conn->budget--;
     *out = (struct weir_buf){.data = buf->data, .len = buf->len, .id = buf->index};
     if (weir__unlikely(conn->rx.state == WEIR__OP_IDLE))
-        return armed_again(conn, buf->len);
+        return armed_again(conn, buf);
     return buf->len;
 }
 
@@ -296,7 +331,8 @@ __attribute__((noinline)) static int wait_for_input(struct weir_conn *conn, stru
 enum { UNUSUAL = CONN_EOF | CONN_ENDED | CONN_CLOSING | CONN_RECEIVING };
 
 static __attribute__((noinline)) int receive(struct weir_conn *conn, struct weir_buf *buf,
-                                             uint64_t deadline_ns, bool may_end)
+                                             uint64_t deadline_ns, bool may_end,
+                                             struct weir_fds *fds)
 {
     struct weir_loop *loop = conn->loop;
     struct weir_task *task = loop->task;
@@ -312,8 +348,11 @@ static __attribute__((noinline)) int receive(struct weir_conn *conn, struct weir
             conn->flags |= CONN_FINISHED;
             return conn->flags & CONN_ENDED ? -ESHUTDOWN : -ECANCELED;
         }
-        if (conn->rx_head && conn->budget > 0)
+        if (conn->rx_head && conn->budget > 0) {
+            if (fds)
+                weir__message_take_fds(&loop->bufs.bufs[conn->rx_head], fds);
             return (int)pop_received(conn, buf);
+        }
         if (!conn->rx_head) {
             int res = end_of_input(conn, task);
             if (res <= 0)
@@ -340,12 +379,28 @@ int weir_recv(struct weir_conn *conn, struct weir_buf *buf)
         if (!conn->rx_head && may_end && !conn->error && !loop->task->cut && !loop->stopping)
             return -EAGAIN;
     }
-    return receive(conn, buf, WEIR_FOREVER, may_end);
+    return receive(conn, buf, WEIR_FOREVER, may_end, NULL);
 }
 
 int weir_recv_until(struct weir_conn *conn, struct weir_buf *buf, uint64_t deadline_ns)
 {
-    return receive(conn, buf, deadline_ns, false);
+    return receive(conn, buf, deadline_ns, false, NULL);
+}
+
+int weir_conn_recv_fds(struct weir_conn *conn, struct weir_buf *buf, struct weir_fds *fds,
+                       uint64_t deadline_ns)
+{
+    *fds = (struct weir_fds){0};
+    return receive(conn, buf, deadline_ns, false, fds);
+}
+
+void weir_conn_take_fds(struct weir_conn *conn)
+{
+    assert(conn->flags & CONN_OWNED && conn->rested == WEIR__ONE_BY_ONE &&
+           "weir_conn_take_fds: not a Unix connection of weir_connect()");
+    assert(conn->rx.state == WEIR__OP_IDLE && !conn->rx_head &&
+           "weir_conn_take_fds: it has received already");
+    conn->rx.kind = WEIR__OP_RECVMSG;
 }
 
 /* ---- input among other things that a task waits for: select.c ----------------------------------

@@ -8,6 +8,9 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "core/message.h"
 
 static struct weir__buf *buf_at(struct weir_loop *loop, uint32_t index)
 {
@@ -280,6 +283,26 @@ static int wait_for_turn(struct weir_conn *conn, uint64_t deadline_ns)
     return res ? res : weir__task_check(conn->loop->task);
 }
 
+/* Of a message, descriptors have gone with the first byte: what a stream did not take of the bytes
+ * follows as a send, before anyone else's. */
+static int run_op(struct weir_conn *conn, struct weir__op *op, uint64_t deadline_ns)
+{
+    struct weir_task *task = conn->loop->task;
+    int res = weir__task_op(task, op, deadline_ns);
+
+    if (op->kind != WEIR__OP_SENDMSG || res < 0)
+        return res;
+    struct iovec all = *((const struct msghdr *)op->data)->msg_iov;
+    if ((size_t)res == all.iov_len || conn->flags & CONN_CLOSING)
+        return res;
+    *op = (struct weir__op){.kind = WEIR__OP_SEND,
+                            .fd = op->fd,
+                            .data = (char *)all.iov_base + res,
+                            .len = (uint32_t)(all.iov_len - (size_t)res)};
+    int rest = weir__task_op(task, op, deadline_ns);
+    return rest < 0 ? rest : (int)all.iov_len;
+}
+
 /* A send or a shutdown of the running task, when it is its turn. -ESHUTDOWN if the connection
  * closed meanwhile, even if all was sent: whoever is told of success may go on with the connection.
  */
@@ -292,7 +315,7 @@ static int perform(struct weir_conn *conn, struct weir__op *op, uint64_t deadlin
         return res;
     weir__conn_enter(conn, task);
     conn->flags |= CONN_SENDING;
-    res = weir__task_op(task, op, deadline_ns);
+    res = run_op(conn, op, deadline_ns);
     conn->flags &= (uint16_t)~CONN_SENDING;
     if (res > 0)
         conn->loop->stats.bytes_out += (uint64_t)res;
@@ -310,16 +333,42 @@ static int perform(struct weir_conn *conn, struct weir__op *op, uint64_t deadlin
     return res;
 }
 
-int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
-                        uint64_t deadline_ns)
+static int send_memory(struct weir_conn *conn, const void *data, size_t bytes, uint8_t flags,
+                       uint64_t deadline_ns)
 {
     struct weir__op op = {.kind = WEIR__OP_SEND,
+                          .flags = flags,
                           .fd = conn->rx.fd,
                           .data = (void *)(uintptr_t)data,
                           .len = (uint32_t)bytes};
 
     assert(bytes <= INT32_MAX);
     return bytes ? perform(conn, &op, deadline_ns) : wait_for_turn(conn, deadline_ns);
+}
+
+int weir_send_all_until(struct weir_conn *conn, const void *data, size_t bytes,
+                        uint64_t deadline_ns)
+{
+    return send_memory(conn, data, bytes, 0, deadline_ns);
+}
+
+int weir_send_zero_copy(struct weir_conn *conn, const void *data, size_t bytes,
+                        uint64_t deadline_ns)
+{
+    return send_memory(conn, data, bytes, WEIR__OP_ZERO_COPY, deadline_ns);
+}
+
+int weir_conn_send_fds(struct weir_conn *conn, const void *data, size_t bytes, const int *fds,
+                       unsigned count, uint64_t deadline_ns)
+{
+    struct iovec all = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
+    struct msghdr message = {.msg_iov = &all, .msg_iovlen = 1};
+    struct weir__op op = {.kind = WEIR__OP_SENDMSG, .fd = conn->rx.fd, .data = &message};
+    struct weir__rights rights;
+
+    assert(bytes > 0 && bytes <= INT32_MAX && "weir_conn_send_fds: they go with a byte at least");
+    weir__rights_add(&message, &rights, fds, count);
+    return perform(conn, &op, deadline_ns);
 }
 
 int weir_send_all(struct weir_conn *conn, const void *data, size_t bytes)

@@ -17,13 +17,36 @@ static int connect_fd(struct weir_loop *loop, int fd, const struct sockaddr *add
     return weir__task_op(loop->task, &op, deadline_ns);
 }
 
+enum { PAUSE_LEAST_NS = 100000, PAUSE_MOST_NS = 10000000 };
+
+/* A Unix socket connects at once or not at all: where the backlog is full, nobody tells when it is
+ * not, so one has to ask again. (The request of io_uring would block one of the kernel's threads.)
+ */
+static int connect_unix(struct weir_loop *loop, int fd, const struct sockaddr *address,
+                        socklen_t address_bytes, uint64_t deadline_ns)
+{
+    int res = weir__task_check(loop->task);
+
+    for (uint64_t pause_ns = PAUSE_LEAST_NS; !res; pause_ns *= pause_ns < PAUSE_MOST_NS ? 2 : 1) {
+        if (connect(fd, address, address_bytes) == 0)
+            return 0;
+        uint64_t now_ns = weir_now_ns(), left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+        if (errno != EAGAIN || !left_ns)
+            return errno == EAGAIN ? -ETIME : -errno;
+        res = weir_sleep_until(now_ns + (left_ns < pause_ns ? left_ns : pause_ns));
+    }
+    return res;
+}
+
 int weir_connect(struct weir_loop *loop, struct weir_conn **out, const struct sockaddr *address,
                  socklen_t address_bytes, uint64_t deadline_ns)
 {
     int on = 1;
 
     assert(loop->task && "weir_connect: not in a task");
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool local = address->sa_family == AF_UNIX;
+    int fd =
+        socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | (local ? SOCK_NONBLOCK : 0), 0);
     if (fd < 0)
         return -errno;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
@@ -33,9 +56,10 @@ int weir_connect(struct weir_loop *loop, struct weir_conn **out, const struct so
         return -ENOMEM;
     }
     conn->flags |= CONN_OWNED | CONN_RUNNING;
+    conn->rested = local ? WEIR__ONE_BY_ONE : 0;
     loop->owned++;
     conn->budget = WEIR__BURST_BUDGET;
-    int res = connect_fd(loop, fd, address, address_bytes, deadline_ns);
+    int res = (local ? connect_unix : connect_fd)(loop, fd, address, address_bytes, deadline_ns);
     if (res < 0) {
         weir_conn_close(conn); /* not close(fd): the engine must know that the number is free */
         return res;

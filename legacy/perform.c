@@ -4,6 +4,8 @@
  */
 #include "legacy/reactor.h"
 
+#include "core/message.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -97,12 +99,12 @@ static int accept_once(struct weir__reactor *reactor, int listener)
     return -EAGAIN;
 }
 
-/* How many accepts to try: under a level-triggered poller one need not find the end of the queue,
- * and for a trickle of connections the call that finds it empty would be half of the cost. So the
- * share follows the queue: doubled, up to ACCEPTS, while the listener stays ready from turn to
+/* How many accepts, or messages, to try: under a level-triggered poller one need not find the end
+ * of the queue, and for a trickle the call that finds it empty would be half of the cost. So the
+ * share follows the queue: doubled, up to ACCEPTS, while the descriptor stays ready from turn to
  * turn, and cut to what there was when the end is found. engine_bits is the share, offset the turn
  * it was last used. */
-static unsigned accept_share(struct weir__reactor *reactor, struct weir__op *op)
+static unsigned share_of_turn(struct weir__reactor *reactor, struct weir__op *op)
 {
     unsigned share = op->engine_bits;
     if (reactor->poller->edge)
@@ -118,7 +120,7 @@ void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *wat
                           struct weir__op *op)
 {
     bool multishot = op->flags & WEIR__OP_MULTISHOT;
-    unsigned share = multishot ? accept_share(reactor, op) : 1;
+    unsigned share = multishot ? share_of_turn(reactor, op) : 1;
     /* done() may cancel the op: then the record holds it no more. */
     for (unsigned i = 0; i < share && watch->ops == op; i++) {
         int fd = accept_once(reactor, op->fd);
@@ -133,6 +135,50 @@ void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *wat
         }
         reactor->counters.completions++;
         weir__op_complete(op, fd, 1);
+    }
+}
+
+/* --- messages ------------------------------------------------------------------------------- */
+
+/* Takes a buffer only now that the socket is ready, and performs. */
+static int32_t recvmsg_once(struct weir__reactor *reactor, struct weir__op *op)
+{
+    struct weir__buf_pool *pool = reactor->engine.env->bufs;
+    struct weir__buf *buf = weir__buf_get_to_receive(pool);
+    op->buf = NULL;
+    if (!buf)
+        return -ENOBUFS;
+    reactor->counters.syscalls++;
+    int32_t n = weir__message_receive(op->fd, buf->base, pool->buf_bytes, op->flags);
+    if (n < 0)
+        weir__buf_put(pool, buf);
+    else
+        op->buf = buf;
+    return n;
+}
+
+void weir__perform_recvmsg(struct weir__reactor *reactor, struct weir__watch *watch,
+                           struct weir__op *op)
+{
+    bool multishot = op->flags & WEIR__OP_MULTISHOT;
+    unsigned share = multishot ? share_of_turn(reactor, op) : 1;
+    /* done() may cancel the op: then the record holds it no more. */
+    for (unsigned i = 0; i < share && watch->ops == op; i++) {
+        int32_t n = recvmsg_once(reactor, op);
+        if (n == -EAGAIN) {
+            watch->state &= (uint8_t)~WEIR__IN;
+            op->engine_bits = (uint8_t)(i ? i : 1);
+            return;
+        }
+        if (n == -ENOBUFS && i)
+            return; /* not now: it stays ready */
+        reactor->counters.enobufs += n == -ENOBUFS;
+        if (n < 0 || !multishot) {
+            weir__reactor_finish(reactor, watch, op, n);
+            return;
+        }
+        reactor->counters.completions++;
+        weir__op_complete(op, n, 1);
     }
 }
 
@@ -226,8 +272,21 @@ static bool send_bytes(struct weir__reactor *reactor, struct weir__op *op)
     }
 }
 
+static bool send_message(struct weir__reactor *reactor, struct weir__op *op)
+{
+    ssize_t n;
+    do {
+        reactor->counters.syscalls++;
+        n = sendmsg(op->fd, op->data, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    op->res = n < 0 ? -errno : (int32_t)n;
+    return op->res != -EAGAIN;
+}
+
 bool weir__perform_send(struct weir__reactor *reactor, struct weir__op *op)
 {
+    if (weir__unlikely(op->kind == WEIR__OP_SENDMSG))
+        return send_message(reactor, op);
     return op->kind == WEIR__OP_SEND ? send_bytes(reactor, op) : send_chain(reactor, op);
 }
 

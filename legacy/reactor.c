@@ -161,6 +161,16 @@ static int submit_accept(struct weir__reactor *reactor, struct weir__watch *watc
     return hold(reactor, watch, op);
 }
 
+static int submit_recvmsg(struct weir__reactor *reactor, struct weir__watch *watch,
+                          struct weir__op *op)
+{
+    op->buf = NULL;
+    op->engine_bits = 1; /* as of an accept */
+    if (op->flags & WEIR__OP_MULTISHOT)
+        op->offset = reactor->turn;
+    return hold(reactor, watch, op);
+}
+
 static int submit_connect(struct weir__reactor *reactor, struct weir__watch *watch,
                           struct weir__op *op)
 {
@@ -177,7 +187,8 @@ static int submit_connect(struct weir__reactor *reactor, struct weir__watch *wat
 /* Most sends are done at once, and then nothing of the descriptor's record is needed. */
 static int submit_send(struct weir__reactor *reactor, struct weir__op *op)
 {
-    op->offset = 0;
+    if (op->kind != WEIR__OP_SENDMSG)
+        op->offset = 0;
     if (op->kind == WEIR__OP_SEND_BUFS)
         op->res = (int32_t)op->buf->index;
     if (weir__perform_send(reactor, op))
@@ -232,6 +243,8 @@ static int submit_waiting(struct weir__reactor *reactor, struct weir__op *op)
     case WEIR__OP_RECV:
         op->buf = NULL;
         return hold(reactor, watch, op);
+    case WEIR__OP_RECVMSG:
+        return submit_recvmsg(reactor, watch, op);
     case WEIR__OP_ACCEPT:
         return submit_accept(reactor, watch, op);
     case WEIR__OP_CONNECT:
@@ -254,6 +267,7 @@ int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op)
     switch (op->kind) {
     case WEIR__OP_SEND:
     case WEIR__OP_SEND_BUFS:
+    case WEIR__OP_SENDMSG:
         return submit_send(reactor, op);
     case WEIR__OP_CLOSE:
         return submit_close(reactor, op);
@@ -273,6 +287,11 @@ int weir__reactor_submit(struct weir__engine *engine, struct weir__op *op)
 static bool is_lent_descriptor(const struct weir__op *op)
 {
     return op->kind == WEIR__OP_POLL || op->kind == WEIR__OP_ACCEPT || op->kind == WEIR__OP_CONNECT;
+}
+
+static bool lends(const struct weir__op *op)
+{
+    return op->kind == WEIR__OP_RECV || op->kind == WEIR__OP_RECVMSG;
 }
 
 static void detach(struct weir__reactor *reactor, struct weir__watch *watch, struct weir__op *op)
@@ -313,6 +332,8 @@ static void serve_in(struct weir__reactor *reactor, struct weir__watch *watch, s
         weir__perform_recv(reactor, watch, op);
     } else if (op->kind == WEIR__OP_ACCEPT) {
         weir__perform_accept(reactor, watch, op);
+    } else if (op->kind == WEIR__OP_RECVMSG) {
+        weir__perform_recvmsg(reactor, watch, op);
     } else {
         unsigned asked = weir__watch_want(watch) & (op->next ? ~(unsigned)WEIR__OUT : ~0u);
         reactor->counters.syscalls++;
@@ -344,7 +365,7 @@ void weir__reactor_fail(struct weir__reactor *reactor, int fd, struct weir__watc
     for (int i = 0; i < 2; i++) {
         if (!ops[i])
             continue;
-        if (ops[i]->kind == WEIR__OP_RECV)
+        if (lends(ops[i]))
             ops[i]->buf = NULL;
         reactor->counters.completions++;
         weir__op_complete(ops[i], error, 0);
@@ -379,7 +400,7 @@ void weir__reactor_cancel(struct weir__engine *engine, struct weir__op *op)
         return;
     }
     detach(reactor, weir__watch_at(&reactor->watches, op->fd), op);
-    if (op->kind == WEIR__OP_RECV)
+    if (lends(op))
         op->buf = NULL; /* the one it completed with before is the owner's */
     op->next = NULL;
     *reactor->cancelled_end = op;

@@ -116,6 +116,8 @@ void weir__reactor_finish(struct weir__reactor *reactor, struct weir__watch *wat
 /* Serve the record's input op, which is ready. */
 void weir__perform_recv(struct weir__reactor *reactor, struct weir__watch *watch,
                         struct weir__op *op);
+void weir__perform_recvmsg(struct weir__reactor *reactor, struct weir__watch *watch,
+                           struct weir__op *op);
 void weir__perform_accept(struct weir__reactor *reactor, struct weir__watch *watch,
                           struct weir__op *op);
 

@@ -72,7 +72,8 @@ static inline struct weir__watch *weir__watch_find(const struct weir__watch_tabl
 int weir__watch_need(struct weir__watch_table *table, int fd, struct weir__watch **watch);
 void weir__watch_table_deinit(struct weir__watch_table *table);
 
-/* CONNECT, SEND, SEND_BUFS, POLL for output alone; not ACCEPT, RECV, POLL for input. */
+/* CONNECT, SEND, SEND_BUFS, SENDMSG, POLL for output alone; not ACCEPT, RECV, RECVMSG, POLL for
+ * input. */
 static inline bool weir__watch_is_output(const struct weir__op *op)
 {
     if (weir__likely(op->kind == WEIR__OP_RECV))
@@ -81,6 +82,7 @@ static inline bool weir__watch_is_output(const struct weir__op *op)
     case WEIR__OP_CONNECT:
     case WEIR__OP_SEND:
     case WEIR__OP_SEND_BUFS:
+    case WEIR__OP_SENDMSG:
         return true;
     case WEIR__OP_POLL:
         return !(op->len & (POLLIN | POLLPRI));

@@ -155,6 +155,14 @@ static inline int weir__uring_has(const struct weir__uring *uring, uint64_t bits
     return (uring->features & bits) == bits;
 }
 
+/* Whether a RECVMSG is held as a multishot one; else each of its messages begins with a poll. */
+static inline bool weir__uring_recvmsg_stays(const struct weir__uring *uring,
+                                             const struct weir__op *op)
+{
+    return op->flags & WEIR__OP_MULTISHOT &&
+           weir__uring_has(uring, WEIR__URING_BIT(MULTISHOT_RECV));
+}
+
 static inline uint64_t weir__uring_token(const struct weir__op *op)
 {
     return (uint64_t)(op->engine_bits & WEIR__URING_GENERATION) << WEIR__URING_GENERATION_SHIFT |
@@ -179,9 +187,19 @@ int weir__uring_setup(struct weir__uring *uring, const struct weir__engine_optio
 /* Whether a send that may not wait tells of the bytes that went before it would have had to. */
 int weir__uring_counts_partial_sends(const struct io_uring_probe *probe);
 
+/* A send without a copy whose bytes the kernel has taken (op->res, until its last completion), and
+ * may still read. */
+static inline bool weir__uring_unacknowledged(const struct weir__op *op)
+{
+    return op->kind == WEIR__OP_SEND && op->flags & WEIR__OP_ZERO_COPY &&
+           op->engine_bits & WEIR__URING_IN_KERNEL && op->res > 0;
+}
+
 /* submit.c */
 int weir__uring_submit(struct weir__engine *engine, struct weir__op *op);
 void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op);
+/* Has the kernel end what it has of an op. */
+void weir__uring_end(struct weir__uring *uring, struct weir__op *op);
 /* Gives a held op its next SQE, or remembers that it wants one. */
 void weir__uring_resubmit(struct weir__uring *uring, struct weir__op *op);
 /* The same, once the descriptor is ready. */

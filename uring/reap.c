@@ -9,6 +9,8 @@
 
 #include <unistd.h>
 
+#include "core/message.h"
+
 /* Ops lie in connection slots, so a turn over a thousand connections misses the cache a thousand
  * times unless the slots of the next completions are on their way. */
 enum { PREFETCH_AHEAD = 4 };
@@ -43,6 +45,26 @@ static int finish_sent(struct weir__uring *uring, struct weir__op *op, int32_t r
     if (op->state == WEIR__OP_CANCELLING)
         return complete(uring, op, -ECANCELED, 0);
     uring->more_counters.short_sends++;
+    weir__uring_resubmit(uring, op);
+    return 0;
+}
+
+/* Two completions: how much the kernel took, and then that it is done with the memory. */
+static int finish_zero_copy(struct weir__uring *uring, struct weir__op *op, int32_t res,
+                            uint32_t flags)
+{
+    if (flags & IORING_CQE_F_MORE) {
+        op->res = res;
+        if (res > 0 && op->state == WEIR__OP_CANCELLING && !(op->engine_bits & WEIR__URING_PENDED))
+            weir__uring_end(uring, op);
+        return 0;
+    }
+    if (flags & IORING_CQE_F_NOTIF)
+        res = op->res;
+    bool copies = res == -EOPNOTSUPP || res == -ENOBUFS || res == -ENOMEM;
+    if (!copies || op->state == WEIR__OP_CANCELLING)
+        return finish_sent(uring, op, res, op->len);
+    op->flags &= (uint8_t)~WEIR__OP_ZERO_COPY; /* not this socket, or no memory to pin */
     weir__uring_resubmit(uring, op);
     return 0;
 }
@@ -95,6 +117,26 @@ static int finish_accept(struct weir__uring *uring, struct weir__op *op, int32_t
     return complete(uring, op, res, more);
 }
 
+/* The socket is ready: now a buffer, and the call itself. (One that came through the ring would
+ * have its layout only as a multishot, and on a kernel that has those this is for the few
+ * connections that receive descriptors.) */
+static int finish_recvmsg_ready(struct weir__uring *uring, struct weir__op *op)
+{
+    struct weir__buf_pool *pool = uring->base.env->bufs;
+    op->buf = weir__buf_get_to_receive(pool);
+    if (!op->buf) {
+        uring->counters.enobufs++;
+        return complete(uring, op, -ENOBUFS, 0);
+    }
+    uring->counters.syscalls++;
+    int32_t n = weir__message_receive(op->fd, op->buf->base, pool->buf_bytes, op->flags);
+    if (n < 0) {
+        weir__buf_put(pool, op->buf);
+        op->buf = NULL;
+    }
+    return n == -EAGAIN ? wait_for_readiness(uring, op) : complete(uring, op, n, 0);
+}
+
 /* The poll that came before an op has answered: now the op itself. */
 static int finish_polling(struct weir__uring *uring, struct weir__op *op, int32_t res)
 {
@@ -110,6 +152,8 @@ static int finish_polling(struct weir__uring *uring, struct weir__op *op, int32_
             return complete(uring, op, -ENOBUFS, 0);
         }
     }
+    if (op->kind == WEIR__OP_RECVMSG && !weir__uring_recvmsg_stays(uring, op))
+        return finish_recvmsg_ready(uring, op);
     weir__uring_resubmit(uring, op);
     return 0;
 }
@@ -131,12 +175,17 @@ static int finish_op(struct weir__uring *uring, struct weir__op *op, int32_t res
     case WEIR__OP_RECV:
         return uring->buf_ring ? finish_recv_from_ring(uring, op, res, flags)
                                : finish_recv_own(uring, op, res);
+    case WEIR__OP_RECVMSG:
+        return finish_recv_from_ring(uring, op, res, flags);
     case WEIR__OP_SEND:
+        if (op->flags & WEIR__OP_ZERO_COPY)
+            return finish_zero_copy(uring, op, res, flags);
         return finish_sent(uring, op, res, op->len);
     case WEIR__OP_SEND_BUFS:
         return finish_sent(uring, op, res, weir__uring_chain_bytes(op->buf));
     case WEIR__OP_ACCEPT:
         return finish_accept(uring, op, res, more);
+    case WEIR__OP_SENDMSG:
     case WEIR__OP_READ:
     case WEIR__OP_WRITE:
         if (res == -EAGAIN && !more)

@@ -37,6 +37,7 @@ const char *const weir__uring_feature_names[] = {
     [WEIR__URING_MSG_RING] = "msg_ring",
     [WEIR__URING_REST] = "rest",
     [WEIR__URING_FILE_OPS] = "file_ops",
+    [WEIR__URING_SEND_ZC] = "send_zc",
     [WEIR__URING_SQPOLL] = "sqpoll",
     [WEIR__URING_FEATURES] = NULL,
 };
@@ -288,6 +289,9 @@ static void probe_requests(struct weir__uring *uring, const struct io_uring_prob
         grant(uring, WEIR__URING_BIT(BUFFER_RING),
               weir__uring_bufs_open(uring, bufs < RING_BUFS_MOST ? bufs : RING_BUFS_MOST,
                                     options->ring_bufs > 0) == 0);
+    if (!(off & WEIR__URING_BIT(SEND_ZC)))
+        grant(uring, WEIR__URING_BIT(SEND_ZC),
+              io_uring_opcode_supported(probe, WEIR__OP_SEND_ZC_OPCODE));
     /* Without that ring every receive begins with a poll. */
     if (!(off & WEIR__URING_BIT(REST)))
         grant(uring, WEIR__URING_BIT(REST), uring->buf_ring != NULL);

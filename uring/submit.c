@@ -9,6 +9,8 @@
 
 #include <unistd.h>
 
+#include "core/message.h"
+
 void weir__uring_ops_init(struct weir__uring_ops *ops)
 {
     ops->head = NULL;
@@ -67,12 +69,41 @@ static void fill_recv(struct weir__uring *uring, struct weir__op *op, struct io_
         sqe->ioprio = IORING_RECV_MULTISHOT;
 }
 
+/* Where the sender's address and the control messages lie in a buffer; the kernel only reads it. */
+static struct msghdr rooms = {.msg_namelen = WEIR__NAME_ROOM},
+                     rooms_fds = {.msg_namelen = WEIR__NAME_ROOM,
+                                  .msg_controllen = WEIR__CONTROL_ROOM};
+
+/* The one with buffers of the ring: messages that come one by one are taken by reap.c. */
+static void fill_recvmsg(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    assert(weir__uring_recvmsg_stays(uring, op));
+    sqe->opcode = IORING_OP_RECVMSG;
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->ioprio = IORING_RECV_MULTISHOT;
+    sqe->addr = (uint64_t)(uintptr_t)(op->flags & WEIR__OP_FDS ? &rooms_fds : &rooms);
+    sqe->len = 1;
+    sqe->msg_flags = MSG_TRUNC | MSG_CMSG_CLOEXEC;
+}
+
+static void fill_sendmsg(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    sqe->opcode = IORING_OP_SENDMSG;
+    sqe->addr = (uint64_t)(uintptr_t)op->data;
+    sqe->len = 1;
+    sqe->msg_flags = MSG_NOSIGNAL;
+}
+
 static void fill_send(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_SEND;
     sqe->addr = (uint64_t)(uintptr_t)op->data + op->offset;
     sqe->len = op->len - (uint32_t)op->offset;
     sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+    if (op->flags & WEIR__OP_ZERO_COPY) {
+        sqe->opcode = IORING_OP_SEND_ZC;
+        op->res = 0;
+    }
 }
 
 /*
@@ -166,13 +197,15 @@ static void (*const fill[WEIR__OP_KINDS])(struct weir__uring *, struct weir__op 
     [WEIR__OP_FILE] = weir__uring_fill_file,
     [WEIR__OP_CLOSE] = fill_close,
     [WEIR__OP_SHUTDOWN] = fill_shutdown,
+    [WEIR__OP_RECVMSG] = fill_recvmsg,
+    [WEIR__OP_SENDMSG] = fill_sendmsg,
 };
 
 /* What readiness means to the kinds that may have to wait for it. */
 static unsigned events_of(const struct weir__op *op)
 {
-    int input =
-        op->kind == WEIR__OP_RECV || op->kind == WEIR__OP_ACCEPT || op->kind == WEIR__OP_READ;
+    int input = op->kind == WEIR__OP_RECV || op->kind == WEIR__OP_ACCEPT ||
+                op->kind == WEIR__OP_READ || op->kind == WEIR__OP_RECVMSG;
     return input ? WEIR__POLL_IN : WEIR__POLL_OUT;
 }
 
@@ -257,16 +290,21 @@ int weir__uring_quiet_settle(struct weir__uring *uring)
     return delivered;
 }
 
-static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+static void aim(const struct weir__op *op, struct io_uring_sqe *sqe)
 {
-    uring->generation = (uring->generation + 1) & WEIR__URING_GENERATION;
-    op->engine_bits =
-        (op->engine_bits & WEIR__URING_POLLING) | WEIR__URING_IN_KERNEL | uring->generation;
     sqe->fd = op->fd;
     if (weir__uring_is_direct(op->fd)) {
         sqe->fd = (int32_t)weir__uring_slot(op->fd);
         sqe->flags = IOSQE_FIXED_FILE;
     }
+}
+
+static void fill_sqe(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    uring->generation = (uring->generation + 1) & WEIR__URING_GENERATION;
+    op->engine_bits =
+        (op->engine_bits & WEIR__URING_POLLING) | WEIR__URING_IN_KERNEL | uring->generation;
+    aim(op, sqe);
     sqe->user_data = weir__uring_token(op);
     if (op->engine_bits & WEIR__URING_POLLING)
         fill_poll_events(sqe, events_of(op));
@@ -283,6 +321,31 @@ void weir__uring_fill_cancel(struct weir__uring *uring, struct weir__op *op,
     sqe->user_data = WEIR__URING_TAG_NOBODY;
     if (weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)))
         sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+}
+
+/* Of a send without a copy that was answered the kernel only waits for the peer to acknowledge,
+ * which nothing cancels: a socket that is disconnected lets go of what it has. */
+static void fill_disconnect(struct weir__uring *uring, struct weir__op *op,
+                            struct io_uring_sqe *sqe)
+{
+    static const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+
+    op->res = -ECANCELED; /* what was taken may be lost now */
+    sqe->opcode = IORING_OP_CONNECT;
+    aim(op, sqe);
+    sqe->addr = (uint64_t)(uintptr_t)&nowhere;
+    sqe->off = sizeof nowhere;
+    sqe->user_data = WEIR__URING_TAG_NOBODY;
+    if (weir__uring_has(uring, WEIR__URING_BIT(CQE_SKIP)))
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+}
+
+static void fill_end(struct weir__uring *uring, struct weir__op *op, struct io_uring_sqe *sqe)
+{
+    if (weir__uring_unacknowledged(op))
+        fill_disconnect(uring, op, sqe);
+    else
+        weir__uring_fill_cancel(uring, op, sqe);
 }
 
 static void pend(struct weir__uring *uring, struct weir__op *op)
@@ -361,12 +424,20 @@ int weir__uring_submit(struct weir__engine *engine, struct weir__op *op)
     op->engine_bits = 0;
     if (op->kind == WEIR__OP_SEND || op->kind == WEIR__OP_SEND_BUFS)
         op->offset = 0; /* bytes sent */
+    if (op->kind == WEIR__OP_SEND && !weir__uring_has(uring, WEIR__URING_BIT(SEND_ZC)))
+        op->flags &= (uint8_t)~WEIR__OP_ZERO_COPY;
     if (op->kind == WEIR__OP_ACCEPT)
-        op->offset = weir__uring_has(uring, WEIR__URING_BIT(DIRECT));
+        op->offset = weir__uring_has(uring, WEIR__URING_BIT(DIRECT)) && !(op->flags & WEIR__OP_FDS);
     if (op->kind == WEIR__OP_RECV) {
         op->buf = NULL;
         if (!uring->buf_ring ||
             (op->flags & WEIR__OP_REST && weir__uring_has(uring, WEIR__URING_BIT(REST))))
+            op->engine_bits = WEIR__URING_POLLING;
+    }
+    if (op->kind == WEIR__OP_RECVMSG) {
+        assert(!weir__uring_is_direct(op->fd));
+        op->buf = NULL;
+        if (!weir__uring_recvmsg_stays(uring, op))
             op->engine_bits = WEIR__URING_POLLING;
     }
     fill_sqe(uring, op, sqe);
@@ -390,6 +461,15 @@ void weir__uring_resubmit_when_ready(struct weir__uring *uring, struct weir__op 
     weir__uring_resubmit(uring, op);
 }
 
+void weir__uring_end(struct weir__uring *uring, struct weir__op *op)
+{
+    struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
+    if (sqe)
+        fill_end(uring, op, sqe);
+    else
+        pend(uring, op);
+}
+
 void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
 {
     struct weir__uring *uring = (struct weir__uring *)engine;
@@ -408,11 +488,7 @@ void weir__uring_cancel(struct weir__engine *engine, struct weir__op *op)
         uring->hurry = 1;
         return;
     }
-    struct io_uring_sqe *sqe = weir__uring_get_sqe(uring);
-    if (sqe)
-        weir__uring_fill_cancel(uring, op, sqe);
-    else
-        pend(uring, op);
+    weir__uring_end(uring, op);
 }
 
 /* The kernel has nothing of it. */
@@ -440,7 +516,7 @@ int weir__uring_drain_pended(struct weir__uring *uring)
             break;
         weir__uring_unpend(uring, op);
         if (op->state == WEIR__OP_CANCELLING)
-            weir__uring_fill_cancel(uring, op, sqe);
+            fill_end(uring, op, sqe);
         else
             fill_sqe(uring, op, sqe);
     }

@@ -35,6 +35,7 @@ enum weir__uring_feature {
     WEIR__URING_MSG_RING,         /* wake() by a message from a small ring of its own       5.18 */
     WEIR__URING_REST,             /* quiet receives wait as polls, which take less memory        */
     WEIR__URING_FILE_OPS, /* opening, renaming… too; MKDIR 5.15, TRUNCATE 6.9             */
+    WEIR__URING_SEND_ZC,  /* sends from the caller's memory, where that is asked for 6.0  */
     WEIR__URING_SQPOLL,   /* a kernel thread submits; off unless asked for               */
     WEIR__URING_FEATURES
 };

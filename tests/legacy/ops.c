@@ -441,3 +441,65 @@ ENGINE_TEST(a_descriptor_closed_under_an_op_does_not_harm_the_others)
     close(b[1]);
     rig_close(&rig);
 }
+
+/* --- messages ----------------------------------------------------------------------------------
+ */
+
+ENGINE_TEST(messages_are_received_and_sent_one_by_one)
+{
+    struct rig rig;
+    struct task recv_task, send_task;
+    int fds[2];
+    rig_open(&rig, engine_ops);
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0));
+    task_init(&recv_task, &rig, WEIR__OP_RECVMSG, fds[0]);
+    recv_task.op.flags = WEIR__OP_MULTISHOT;
+    cr_assert(eq(int, task_submit(&recv_task), WEIR__QUEUED));
+    struct iovec part = {.iov_base = "abc", .iov_len = 3};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    for (int i = 1; i <= 9; i++) {
+        task_init(&send_task, &rig, WEIR__OP_SENDMSG, fds[1]);
+        send_task.op.data = &message;
+        cr_assert(eq(int, task_submit(&send_task), WEIR__DONE));
+        cr_assert(eq(int, send_task.op.res, 3));
+        if (i % 3 == 0) /* several lie there at once */
+            rig_until(&rig, &recv_task.dones, i);
+    }
+    cr_assert(recv_task.more);
+    cr_assert(eq(u64, recv_task.bytes, 27));
+    task_cancel(&recv_task);
+    rig_until(&rig, &recv_task.dones, 10);
+    cr_assert(eq(int, recv_task.op.res, -ECANCELED));
+    cr_assert(eq(int, task_close(&rig, fds[0]), 0));
+    cr_assert(eq(int, task_close(&rig, fds[1]), 0));
+    rig_close(&rig);
+}
+
+ENGINE_TEST(a_message_that_finds_no_buffer_ends_the_receive_and_stays)
+{
+    struct rig rig;
+    struct task recv_task;
+    int fds[2], held = 0;
+    struct weir__buf *bufs[RIG_BUFS + 1];
+    rig_open(&rig, engine_ops);
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0));
+    while ((bufs[held] = weir__buf_get_to_receive(&rig.bufs)))
+        held++;
+    cr_assert(eq(int, (int)send(fds[1], "abc", 3, 0), 3));
+    task_init(&recv_task, &rig, WEIR__OP_RECVMSG, fds[0]);
+    recv_task.op.flags = WEIR__OP_MULTISHOT;
+    cr_assert(eq(int, task_submit(&recv_task), WEIR__QUEUED));
+    rig_until(&rig, &recv_task.dones, 1);
+    cr_assert(eq(int, recv_task.op.res, -ENOBUFS));
+    cr_assert(not(recv_task.more));
+    while (held > 0)
+        weir__buf_put(&rig.bufs, bufs[--held]);
+    cr_assert(eq(int, task_submit(&recv_task), WEIR__QUEUED));
+    rig_until(&rig, &recv_task.dones, 2);
+    cr_assert(eq(u64, recv_task.bytes, 3));
+    task_cancel(&recv_task);
+    rig_until(&rig, &recv_task.dones, 3);
+    cr_assert(eq(int, task_close(&rig, fds[0]), 0));
+    cr_assert(eq(int, task_close(&rig, fds[1]), 0));
+    rig_close(&rig);
+}

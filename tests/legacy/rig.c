@@ -1,6 +1,8 @@
 /* What the tests of legacy/ stand on; see rig.h. */
 #include "tests/legacy/rig.h"
 
+#include "core/message.h"
+
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -90,7 +92,11 @@ static void task_done(struct weir__op *op)
         cr_assert(lt(int, task->fd_count, 64));
         task->fds[task->fd_count++] = op->res;
     }
-    if (op->kind == WEIR__OP_RECV) {
+    if (op->kind == WEIR__OP_RECVMSG && op->res > 0) {
+        weir__message_open(op->buf, (uint32_t)op->res, op->flags);
+        op->res = (int32_t)op->buf->len;
+    }
+    if (op->kind == WEIR__OP_RECV || op->kind == WEIR__OP_RECVMSG) {
         cr_assert(eq(int, op->buf != NULL, op->res > 0));
         if (op->buf)
             take_received(task, op->buf);

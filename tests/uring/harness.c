@@ -1,6 +1,8 @@
 /* Engine, sockets and recording ops for the tests of the proactor; see harness.h. */
 #include "harness.h"
 
+#include "core/message.h"
+
 #include <arpa/inet.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -73,6 +75,11 @@ static void done(struct weir__op *op)
         take_bytes(recorded);
     else if (op->kind == WEIR__OP_RECV)
         cr_assert_null(op->buf);
+    if (op->kind == WEIR__OP_RECVMSG && op->res > 0) {
+        weir__message_open(op->buf, (uint32_t)op->res, op->flags);
+        op->res = (int32_t)op->buf->len;
+        take_bytes(recorded);
+    }
     if (more)
         return;
     cr_assert_eq(op->state, WEIR__OP_IDLE);
@@ -129,7 +136,7 @@ struct recorded *record(struct fixture *fixture, enum weir__op_kind kind, int fd
     struct recorded *recorded = calloc(1, sizeof *recorded);
     recorded->fixture = fixture;
     recorded->op = (struct weir__op){.kind = (uint8_t)kind, .fd = fd, .done = done};
-    if (kind == WEIR__OP_RECV || kind == WEIR__OP_ACCEPT)
+    if (kind == WEIR__OP_RECV || kind == WEIR__OP_RECVMSG || kind == WEIR__OP_ACCEPT)
         recorded->op.flags = WEIR__OP_MULTISHOT;
     recorded->next_live = live;
     live = recorded;

@@ -201,6 +201,57 @@ EVERY_TIER(send_bufs_sends_a_chain_of_any_length_whole)
     fixture_close(&fixture);
 }
 
+EVERY_TIER(recvmsg_lends_datagrams_one_by_one_until_it_is_cancelled)
+{
+    int fds[2];
+    open_tier(tier);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds), 0);
+    struct recorded *recv_op = record(&fixture, WEIR__OP_RECVMSG, fds[0]);
+    recv_op->rearm = true;
+    submit(recv_op);
+    struct iovec part = {"ab", 2};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct recorded *send_op = record(&fixture, WEIR__OP_SENDMSG, fds[1]);
+    send_op->op.data = &message;
+    for (int i = 1; i <= 5; i++) {
+        cr_assert_eq(submit_and_finish(send_op), 2);
+        RUN_UNTIL(&fixture, recv_op->bytes_count == 2 * (size_t)i);
+        cr_assert_eq(recv_op->count, i, "not one by one");
+    }
+    cancel(recv_op);
+    cr_assert_eq(finish(recv_op), -ECANCELED);
+    forget(recv_op);
+    forget(send_op);
+    close(fds[0]);
+    close(fds[1]);
+    fixture_close(&fixture);
+}
+
+EVERY_TIER(a_send_without_a_copy_completes_once_when_all_is_sent)
+{
+    int fds[2];
+    open_tier(tier);
+    tcp_pair(fds);
+    uint8_t *out = malloc(LARGE), *in = malloc(LARGE);
+    for (size_t i = 0; i < LARGE; i++)
+        out[i] = (uint8_t)(i ^ i >> 9);
+    struct recorded *send_op = record(&fixture, WEIR__OP_SEND, fds[0]);
+    send_op->op.flags = WEIR__OP_ZERO_COPY;
+    send_op->op.data = out;
+    send_op->op.len = LARGE;
+    submit(send_op);
+    drain(send_op, fds[1], in, LARGE);
+    cr_assert_eq(send_op->last, LARGE);
+    cr_assert_eq(send_op->count, 1);
+    cr_assert_eq(memcmp(in, out, LARGE), 0);
+    forget(send_op);
+    free(in);
+    free(out);
+    close(fds[0]);
+    close(fds[1]);
+    fixture_close(&fixture);
+}
+
 EVERY_TIER(send_to_a_peer_that_has_gone_is_epipe_and_no_signal)
 {
     int fds[2];

@@ -23,6 +23,7 @@
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -204,8 +205,12 @@ int weir_on_big_stack(int (*fn)(void *argument), void *argument, size_t stack_by
 typedef void weir_handler_fn(struct weir_conn *conn, void *argument);
 
 struct weir_listen_options {
-    const char *address;    /* numeric IPv4 or IPv6; NULL: "127.0.0.1" */
+    const char *address;    /* numeric IPv4 or IPv6; NULL: "127.0.0.1"; "unix:/path": a Unix socket,
+                               whose path must not exist yet, and is removed when the accepting
+                               ends; "unix:@name": one of unix(7)'s abstract names */
     uint16_t port;          /* 0: a free one, see weir_listener_address() */
+    unsigned mode;          /* permissions of a Unix socket's path; 0: what umask leaves */
+    bool fds;               /* Unix: connections may receive descriptors, weir_conn_recv_fds() */
     int backlog;            /* 0: SOMAXCONN */
     int fd;                 /* > 0: a listening socket of the caller's, for which the fields above,
                                reuseport and congestion do not count; taken over, and closed also
@@ -318,6 +323,7 @@ int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns
 }
 #endif
 
+#include <weir/net.h>
 #include <weir/shards.h>
 
 #endif

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Runs the UDP echo example on every engine named: it echoes, and ends well on SIGTERM. TAP."""
+import signal
+import socket
+import subprocess
+import sys
+
+LIMIT_S = 40
+
+
+def serve(program, engine):
+    server = subprocess.Popen([program, "0", engine], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        if not line:
+            reason = server.communicate(timeout=LIMIT_S)[1].strip()
+            if engine == "uring" and server.returncode == 1:
+                return "skip", reason
+            return "not ok", reason
+        name, _, address = line.split()
+        assert engine in (name, "auto"), line
+        host, port = address.rsplit(":", 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.settimeout(LIMIT_S)
+            for size in (1, 0, 1400, 60000):
+                sent = bytes(i * 7 % 251 for i in range(size))
+                peer.sendto(sent, (host, int(port)))
+                got, sender = peer.recvfrom(65536)
+                assert got == sent, "other bytes came back"
+                assert sender == (host, int(port)), "from %s" % (sender,)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=LIMIT_S) == 0, "exit %d" % server.returncode
+        return "ok", ""
+    except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return "not ok", str(error)
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+        server.stderr.close()
+
+
+def main():
+    program, engines = sys.argv[1], sys.argv[2:]
+    failed = 0
+    print("1..%d" % len(engines))
+    for number, engine in enumerate(engines, 1):
+        verdict, reason = serve(program, engine)
+        failed += verdict == "not ok"
+        text = "ok" if verdict == "skip" else verdict
+        comment = " # SKIP " + reason if verdict == "skip" else ""
+        print("%s %d - the UDP echo example on %s%s" % (text, number, engine, comment))
+        if verdict == "not ok":
+            print("# " + reason)
+    return 1 if failed else 0
+
+
+sys.exit(main())
