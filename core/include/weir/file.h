@@ -8,10 +8,11 @@
  * returns.
  *
  * No call has a deadline of its own: the scope's holds (weir_scope_auto()). -ETIME and -ECANCELED
- * say that nothing was done. What has begun on a disk cannot be taken back: it is waited for, and
- * its result is the call's, so that a file opened late is opened, and its descriptor is not lost.
- * (An open of a FIFO that waits for the other end is cut short on io_uring, and waited for
- * elsewhere; on io_uring it may also be opened as with O_NONBLOCK. Who opens one gives O_NONBLOCK.)
+ * say that nothing was done, as far as a network file system can know. What has begun on a disk
+ * cannot be taken back: it is waited for, and its result is the call's, so that a file opened late
+ * is opened, and its descriptor is not lost. (An open of a FIFO that waits for the other end is cut
+ * short on io_uring, and waited for elsewhere; on io_uring it may also be opened as with
+ * O_NONBLOCK. Who opens one gives O_NONBLOCK.)
  *
  * A write past RLIMIT_FSIZE is -EFBIG, and one into a pipe that nobody reads is -EPIPE; but with
  * io_uring the loop's thread gets the signal that goes with it, as from write(2). A server ignores
