@@ -7,8 +7,6 @@
  */
 #include "core/channel.h"
 
-#include <poll.h>
-
 struct weir__select {
     atomic_bool claimed;
     bool collecting; /* the ops of those that did not happen */
@@ -28,7 +26,6 @@ union part {
     struct {
         struct weir__op op;
         struct weir__select *select;
-        int ready; /* what poll(2) said before */
     };
 };
 static_assert(sizeof(union part) <= sizeof((struct weir_case){0}.own), "its memory is public");
@@ -128,30 +125,6 @@ static void unlock_all(struct weir__select *select)
 
 /* ---- what can happen at once ----------------------------------------------------------------- */
 
-/* Of all descriptors, before channels are guarded. */
-static void ask_poll(struct weir__select *select)
-{
-    struct pollfd fds[WEIR_CASES_MAX];
-    unsigned asked = 0;
-
-    for (unsigned i = 0; i < select->count; i++)
-        if (select->cases[i].kind == WEIR_CASE_POLL)
-            fds[asked++] = (struct pollfd){.fd = select->cases[i].fd,
-                                           .events = (short)select->cases[i].events};
-    if (!asked)
-        return;
-    int ready = poll(fds, asked, 0);
-    asked = 0;
-    for (unsigned i = 0; i < select->count; i++) {
-        struct weir_case *one = &select->cases[i];
-        if (one->kind != WEIR_CASE_POLL)
-            continue;
-        int events = ready > 0 ? fds[asked].revents : 0;
-        asked++;
-        part_of(one)->ready = events & POLLNVAL ? -EBADF : events;
-    }
-}
-
 /* Whether it happened, now; its res is set then. */
 static bool happens(struct weir_case *one, struct weir__grants *grants)
 {
@@ -162,9 +135,8 @@ static bool happens(struct weir_case *one, struct weir__grants *grants)
     case WEIR_CASE_SEND:
         one->res = weir__channel_put(one->of, one->element, grants);
         return one->res != -EAGAIN;
-    case WEIR_CASE_POLL:
-        one->res = part_of(one)->ready;
-        return one->res != 0;
+    case WEIR_CASE_POLL: /* the engine says so, later */
+        return false;
     default:
         one->res = 0;
         return weir__conn_has_input(one->of);
@@ -306,7 +278,6 @@ int weir_select(struct weir_case *cases, unsigned count, uint64_t deadline_ns)
     struct weir__grants grants = {0};
 
     assert(count > 0 && count <= WEIR_CASES_MAX && "weir_select: 1 to WEIR_CASES_MAX cases");
-    ask_poll(&select);
     lock_all(&select);
     struct weir_case *one = first_that_happens(&select, &grants);
     int res = one ? 0 : weir__task_check(select.task);

@@ -112,9 +112,10 @@ static inline struct weir_case weir_case_input(struct weir_conn *conn)
 }
 
 /* Waits in a task until one of `count` cases, 1 to WEIR_CASES_MAX, can happen; exactly one does.
- * Its index; -ETIME, -ECANCELED: none did. Where several can, each is as likely. One of them may be
- * a connection's input, for which no other task may wait; no descriptor may be in two of them. A
- * channel may, with both directions, too. One with descriptors begins with a poll(2). */
+ * Its index; -ETIME, -ECANCELED: none did. Where several can at once, each is as likely, but for
+ * descriptors: the engine is asked about those only when nothing else can happen. One of the cases
+ * may be a connection's input, for which no other task may wait; no descriptor may be in two of
+ * them. A channel may, with both directions, too. */
 int weir_select(struct weir_case *cases, unsigned count, uint64_t deadline_ns);
 
 #pragma GCC visibility pop

@@ -11,7 +11,8 @@
  * A value lasts until its task ends. A connection's handler is a task of its own for that only per
  * connection; where handlers run per burst of input, one task runs many of them, and a value lasts
  * until the handler returns: what belongs to the connection is kept in weir_conn_state(). Tasks
- * inherit nothing from those that spawn them.
+ * inherit nothing from those that spawn them. With a destructor a value must not lie on the task's
+ * stack: its function has returned by then.
  */
 #ifndef WEIR_LOCAL_H
 #define WEIR_LOCAL_H
