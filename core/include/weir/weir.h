@@ -285,8 +285,8 @@ int weir_buf_get(struct weir_loop *loop, struct weir_buf *buf, uint64_t deadline
 void weir_buf_put(struct weir_loop *loop, struct weir_buf *buf);
 uint32_t weir_buf_bytes(const struct weir_loop *loop);
 
-/* Connects from a task, over TCP or a Unix socket (whose full backlog is waited for, by asking again
- * every 10 ms at most): a connection that the caller reads, writes and closes with
+/* Connects from a task, over TCP or a Unix socket (whose full backlog is waited for, by asking
+ * again every 10 ms at most): a connection that the caller reads, writes and closes with
  * weir_conn_close(), which no handler serves. 0, -ECONNREFUSED, -ETIME, … */
 int weir_connect(struct weir_loop *loop, struct weir_conn **conn, const struct sockaddr *address,
                  socklen_t address_bytes, uint64_t deadline_ns);
