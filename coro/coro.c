@@ -99,6 +99,8 @@ _Noreturn void weir__coro_exit(void)
     check_stack(co);
     if (weir__unlikely(co->deep != NULL))
         exit_deep(co);
+    if (weir__unlikely(co->stacks->highwater != NULL))
+        weir__highwater_ended(co);
     if (weir__unlikely(co->keep))
         co->fn = NULL;
     else
@@ -124,6 +126,8 @@ static inline int start(struct weir__stacks *s, struct weir_coro **out, weir_cor
     co->place = place;
     co->deep = NULL;
     co->keep = false;
+    if (weir__unlikely(s->highwater != NULL))
+        weir__highwater_begin(co);
     if (WEIR__HOOKS_EMPTY) {
         weir__switch_prepare(&co->context, co->low, co, fn, arg);
     } else {
@@ -163,6 +167,8 @@ void weir_coro_free(struct weir_coro *co)
         surface_from(co);
         weir__hooks_end(&co->hooks);
     }
+    if (co->stacks->highwater != NULL && !kept_and_done)
+        weir__highwater_ended(co);
     co->context.sp = NULL;
     co->keep = false;
     take_back(co);

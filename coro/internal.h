@@ -90,8 +90,9 @@ struct weir__stacks {
     size_t live_peak_sample; /* since the last sample of the trim policy */
     size_t live_at_tick;
     uint64_t created;
-    struct weir_coro_pool *pool;
+    struct weir__highwater *highwater; /* the pool's; NULL: stacks are not measured */
 
+    struct weir_coro_pool *pool;
     size_t n_slots; /* of all slabs, and room in `spare` */
     size_t live_peak;
     size_t stack_bytes; /* as told to the user */
@@ -150,6 +151,11 @@ int weir__stacks_refill(struct weir__stacks *s, struct weir_coro **co);
 const char *weir__stack_end(const struct weir_coro *co);
 size_t weir__stacks_release(struct weir__stacks *s, size_t at_most);
 int weir__stacks_at_least(struct weir_coro_pool *pool, size_t stack_bytes, struct weir__stacks **s);
+
+/* highwater.c */
+int weir__highwater_new(struct weir__highwater **highwater);
+void weir__highwater_begin(struct weir_coro *co); /* nothing is on its stack yet */
+void weir__highwater_ended(struct weir_coro *co);
 
 /* guard.c */
 int weir__guard_choose(struct weir_coro_pool *pool);

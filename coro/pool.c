@@ -334,6 +334,11 @@ int weir_coro_pool_new(struct weir_coro_pool **out, const struct weir_coro_optio
     int rc = fill_options(&pool->options, pool->page_bytes);
     if (rc == 0)
         rc = weir__guard_choose(pool);
+    struct weir__highwater *highwater = NULL;
+    if (rc == 0 && pool->options.measure_stacks)
+        rc = weir__highwater_new(&highwater);
+    for (unsigned i = 0; i < WEIR__SIZES_MAX; i++)
+        pool->sizes[i].highwater = highwater;
     for (unsigned i = 0; rc == 0 && i < WEIR__SIZES_MAX; i++)
         rc = init_stacks(pool, i);
     if (rc == 0)
@@ -376,5 +381,6 @@ void weir_coro_pool_free(struct weir_coro_pool *pool)
         (void)weir_coro_pool_each(pool, end_hooks, NULL);
     for (unsigned i = 0; i < WEIR__SIZES_MAX; i++)
         free_stacks(&pool->sizes[i]);
+    free(pool->sizes[0].highwater);
     free(pool);
 }

@@ -8,6 +8,8 @@
  */
 #include "internal.h"
 
+#include WEIR_CORO_TRACE
+
 static size_t idle_of(const struct weir__stacks *s)
 {
     return s->n_spare - s->n_released;
@@ -45,6 +47,7 @@ static bool step(struct weir__stacks *s, size_t *room)
     size_t released = weir__stacks_release(s, most);
     *room -= released;
     s->trim_steps += released > 0;
+    weir__trace_trim(s->pool, released, resident - released);
     if (released < most) {
         s->pool->options.trim_off = true; /* locked in memory (mlockall): no use to try again */
         return false;

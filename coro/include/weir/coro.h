@@ -90,6 +90,9 @@ struct weir_coro_options {
     unsigned colours;           /* different stack tops, a cache line apart; 16, which takes up to
                                    1 KiB of each stack, or what an eighth of it holds; 1: none */
 
+    bool measure_stacks; /* paint each stack when it is lent, which makes all of it resident,
+                            and see how deep it was: weir_coro_pool_highwater */
+
     /* Trim: how many idle stacks stay resident. See weir_coro_pool_tick. */
     bool trim_off;           /* keep every stack for ever */
     uint32_t trim_window;    /* samples looked back on; 1000, at most 65536 */

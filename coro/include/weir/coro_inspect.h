@@ -32,6 +32,25 @@ WEIR_API int weir_coro_registers(const struct weir_coro *co, unsigned depth,
  * weir_coro_call_deep is elsewhere); 0 where nobody knows: it resumed another coroutine. */
 WEIR_API size_t weir_coro_stack_used(const struct weir_coro *co);
 
+/* Where the pool's option measure_stacks is set: how deep the coroutines of one spawn place were.
+ */
+struct weir_coro_highwater {
+    const char *name, *place; /* "(others)" for all beyond the first 255 places */
+    uint64_t count;           /* of them that have ended */
+    size_t peak_bytes;        /* most that one has touched, up to 1 KiB of colour included */
+    size_t class_bytes;       /* the stack they need: 4096 times a power of two, which holds that
+                                 and a quarter more, 1 KiB at least */
+};
+
+/*
+ * Calls fn for each spawn place, with what those that live have touched until now, too. Stacks that
+ * weir_coro_call_deep lends do not count. Linear in the stacks, and allocates. 0; -ENOTSUP:
+ * measure_stacks is off; -ENOMEM.
+ */
+WEIR_API int
+weir_coro_pool_highwater(struct weir_coro_pool *pool,
+                         void (*fn)(const struct weir_coro_highwater *entry, void *arg), void *arg);
+
 #ifdef __cplusplus
 }
 #endif
