@@ -50,9 +50,11 @@ static void print_loop_counters(const struct shard *shard, FILE *out)
             ",\"requests\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"bytes_in\":%" PRIu64
             ",\"bytes_out\":%" PRIu64 ",\"turns\":%" PRIu64 ",\"waits\":%" PRIu64
             ",\"syscalls\":%" PRIu64 ",\"completions\":%" PRIu64 ",\"resumes\":%" PRIu64
-            ",\"bursts\":%" PRIu64 ",\"tasks\":%" PRIu64,
+            ",\"bursts\":%" PRIu64 ",\"tasks\":%" PRIu64 ",\"ops\":%" PRIu64
+            ",\"runnable\":%" PRIu64 ",\"run_peak\":%" PRIu64,
             s.conns, s.accepted, s.closed, shard->requests, shard->refused, s.bytes_in, s.bytes_out,
-            s.turns, s.waits, s.syscalls, s.completions, s.resumes, s.bursts, s.tasks);
+            s.turns, s.waits, s.syscalls, s.completions, s.resumes, s.bursts, s.tasks, s.ops,
+            s.runnable, s.run_peak);
     fprintf(out,
             ",\"rearms\":%" PRIu64 ",\"enobufs\":%" PRIu64 ",\"overflows\":%" PRIu64
             ",\"wakes\":%" PRIu64 ",\"starved\":%" PRIu64 ",\"accept_pauses\":%" PRIu64

@@ -95,3 +95,32 @@ void weir__backtrace(const struct weir_coro *co, struct weir__text *text)
                            ? "it runs"
                            : "coro_switch=ucontext keeps the registers to itself");
 }
+
+unsigned weir__backtrace_here(void *context, uintptr_t *pcs, unsigned most)
+{
+    unw_cursor_t cursor;
+    unw_word_t pc;
+    unsigned count = 0;
+
+    if (unw_init_local2(&cursor, context, UNW_INIT_SIGNAL_FRAME) < 0)
+        return 0;
+    do {
+        unw_get_reg(&cursor, UNW_REG_IP, &pc);
+        pcs[count++] = pc;
+    } while (count < most && unw_step(&cursor) > 0);
+    return count;
+}
+
+void weir__backtrace_names(const uintptr_t *pcs, unsigned count, struct weir__text *text)
+{
+    for (unsigned i = 0; i < count; i++) {
+        /* The first is where it was, the others are where calls return to. */
+        const struct weir_coro_registers registers = {.pc = pcs[i] + (i == 0)};
+        unw_context_t context;
+        unw_cursor_t cursor;
+        memset(&context, 0, sizeof context);
+        weir__unwind_context(&context, &registers);
+        if (unw_init_local(&cursor, &context) >= 0)
+            add_frame(text, &cursor, i);
+    }
+}

@@ -19,33 +19,58 @@ enum { DUMP_STACK_BYTES = 128 * 1024, LINE_BYTES = 1024 };
 
 /* ---- what a task waits for ------------------------------------------------------------------- */
 
-static const char *const op_names[] = {
-    [WEIR__OP_NONE] = "nothing",
-    [WEIR__OP_ACCEPT] = "a peer to accept",
-    [WEIR__OP_CONNECT] = "connect",
-    [WEIR__OP_RECV] = "receive",
-    [WEIR__OP_SEND] = "send",
-    [WEIR__OP_SEND_BUFS] = "send",
-    [WEIR__OP_POLL] = "poll",
-    [WEIR__OP_READ] = "read",
-    [WEIR__OP_WRITE] = "write",
-    [WEIR__OP_FSYNC] = "fsync",
-    [WEIR__OP_FILE] = "a file operation",
-    [WEIR__OP_CLOSE] = "close",
-    [WEIR__OP_SHUTDOWN] = "shutdown",
-    [WEIR__OP_CALL] = "a blocking call",
-};
-static_assert(sizeof op_names / sizeof *op_names == WEIR__OP_KINDS, "every kind has a name");
+/* A switch, for the compiler tells of a kind that has no name. */
+static const char *op_name(enum weir__op_kind kind)
+{
+    switch (kind) {
+    case WEIR__OP_NONE:
+        return "nothing";
+    case WEIR__OP_ACCEPT:
+        return "a peer to accept";
+    case WEIR__OP_CONNECT:
+        return "connect";
+    case WEIR__OP_RECV:
+        return "receive";
+    case WEIR__OP_SEND:
+        return "send";
+    case WEIR__OP_SEND_BUFS:
+        return "send";
+    case WEIR__OP_RECVMSG:
+        return "a message";
+    case WEIR__OP_SENDMSG:
+        return "a message to be sent";
+    case WEIR__OP_POLL:
+        return "poll";
+    case WEIR__OP_READ:
+        return "read";
+    case WEIR__OP_WRITE:
+        return "write";
+    case WEIR__OP_FSYNC:
+        return "fsync";
+    case WEIR__OP_FILE:
+        return "a file operation";
+    case WEIR__OP_CLOSE:
+        return "close";
+    case WEIR__OP_SHUTDOWN:
+        return "shutdown";
+    case WEIR__OP_CALL:
+        return "a blocking call";
+    case WEIR__OP_KINDS:
+        break;
+    }
+    return "?";
+}
 
 static void describe_op(const struct weir__op *op, char *text, size_t bytes)
 {
     if (op->fd < 0)
-        snprintf(text, bytes, "for %s", op_names[op->kind]);
+        snprintf(text, bytes, "for %s", op_name((enum weir__op_kind)op->kind));
     else if (op->fd >= WEIR__ENGINE_FDS)
-        snprintf(text, bytes, "for %s on the engine's descriptor %d", op_names[op->kind],
-                 op->fd - WEIR__ENGINE_FDS);
+        snprintf(text, bytes, "for %s on the engine's descriptor %d",
+                 op_name((enum weir__op_kind)op->kind), op->fd - WEIR__ENGINE_FDS);
     else
-        snprintf(text, bytes, "for %s on descriptor %d", op_names[op->kind], op->fd);
+        snprintf(text, bytes, "for %s on descriptor %d", op_name((enum weir__op_kind)op->kind),
+                 op->fd);
 }
 
 static void describe_wait(const struct weir_task *task, char *text, size_t bytes)
@@ -183,7 +208,7 @@ static void add_task(const struct weir_task_info *info, void *argument)
         weir__backtrace(info->coro, text);
 }
 
-static unsigned count_runnable(const struct weir_loop *loop)
+unsigned weir__count_runnable(const struct weir_loop *loop)
 {
     unsigned count = 0;
 
@@ -203,7 +228,7 @@ static void dump_deep(void *argument)
     dumping.text.fn = dump->fn;
     dumping.text.argument = dump->argument;
     weir__text_add(&dumping.text, "weir: loop of %s; tasks: %u, connections: %u, runnable: %u\n",
-                   loop->ops->name, loop->task_count, loop->conn_count, count_runnable(loop));
+                   loop->ops->name, loop->task_count, loop->conn_count, weir__count_runnable(loop));
     if (!(dump->flags & WEIR_DUMP_BRIEF) && weir__backtrace_lacks)
         weir__text_add(&dumping.text, "no back-traces: %s\n", weir__backtrace_lacks);
     weir_tasks_each(loop, add_task, &dumping);

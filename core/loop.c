@@ -60,6 +60,8 @@ int weir__submit(struct weir_loop *loop, struct weir__op *op)
 
     assert(op->state == WEIR__OP_IDLE);
     op->engine_bits = 0;
+    loop->stats.ops++;
+    weir__trace_op_submit(op, op->kind, op->fd);
     /* Behind those that wait already, or a connection's ops could overtake each other. */
     int res = line->head ? -EBUSY : submit_once(loop, op);
     if (res == WEIR__DONE || res == WEIR__QUEUED)
@@ -360,6 +362,7 @@ static void run_tasks(struct weir_loop *loop)
 {
     queue_yielded(loop);
     struct weir_task *last = loop->run_tail;
+    uint64_t ran = 0;
     for (unsigned more = WOKEN_MOST; loop->run_head && more > 0; more -= !last) {
         struct weir_task *task = loop->run_head, *next = task->next;
         loop->run_head = next;
@@ -370,7 +373,10 @@ static void run_tasks(struct weir_loop *loop)
         if (next && next->next) /* one ahead is too late: the run between is shorter than a miss */
             weir_coro_prefetch(next->next->coro);
         weir__task_resume(task);
+        ran++;
     }
+    if (ran > loop->stats.run_peak)
+        loop->stats.run_peak = ran;
 }
 
 static bool has_work(struct weir_loop *loop)
@@ -460,7 +466,10 @@ static int turn(struct weir_loop *loop)
         weir__dgrams_end(loop) && weir__rest_end(loop) && weir__resolver_end(loop))
         return 0;
 
-    int res = loop->ops->wait(loop->engine, wait_deadline(loop));
+    uint64_t deadline_ns = wait_deadline(loop);
+    weir__trace_wait_enter(loop, deadline_ns);
+    int res = loop->ops->wait(loop->engine, deadline_ns);
+    weir__trace_wait_leave(loop, res);
     atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
     if (res < 0)
         return res;
@@ -481,6 +490,7 @@ int weir_loop_run(struct weir_loop *loop)
     running_loop = loop;
     loop->running = true;
     loop->now_ns = weir_now_ns();
+    weir__watchdog_enter(loop);
     do {
         res = turn(loop);
     } while (res > 0 || (res == 0 && weir__posts_run(loop)));
@@ -497,6 +507,7 @@ int weir_loop_run(struct weir_loop *loop)
         weir__timer_disarm(&loop->wheel, &loop->stop_timer);
     }
     loop->running = false;
+    weir__watchdog_leave(loop);
     running_loop = before;
     return res < 0 ? res : 0;
 }
@@ -588,4 +599,5 @@ void weir_loop_stats(const struct weir_loop *loop, struct weir_loop_stats *stats
     stats->bufs = loop->bufs.count;
     stats->bufs_free = loop->bufs.free_count;
     stats->timers = loop->wheel.armed;
+    stats->runnable = weir__count_runnable(loop);
 }

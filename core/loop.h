@@ -17,6 +17,7 @@
  * clock.c  ticks, the wall clock             signals.c   signals as waits
  * dial.c   connections to names              resolve*.c  names
  * dgram.c   datagram sockets                  message.c   messages in lent buffers
+ * watchdog.c  who holds a loop
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -86,6 +87,8 @@ void weir__task_wake(struct weir_task *task, int res);
 /* Ends its wait, if it is in one, with `why` or with a result that comes first. */
 void weir__task_interrupt(struct weir_task *task, int why);
 void weir__task_runnable(struct weir_task *task);
+/* How many are, by counting. */
+unsigned weir__count_runnable(const struct weir_loop *loop);
 /* Not 0 if the task may not begin a wait: -ECANCELED, or why its scope ends. */
 static inline int weir__task_check(const struct weir_task *task)
 {
@@ -307,6 +310,15 @@ static inline struct weir__op *weir__op_queue_pop(struct weir__op_queue *queue)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
+/* watchdog.c; all under its lock. */
+struct weir__watched {
+    struct weir_loop *next;
+    pthread_t thread;
+    uint64_t begun,
+        since_ns; /* what it had begun to run when it was last seen to get on, and when */
+    bool told;
+};
+
 struct weir_loop {
     struct weir__engine_env env; /* first: the engine's way back */
     struct weir__engine *engine;
@@ -314,7 +326,7 @@ struct weir_loop {
     struct weir_coro_pool *coros;
     struct weir__buf_pool bufs;
 
-    struct weir_task *task; /* running now */
+    struct weir_task *task; /* running now; the watchdog reads it, too */
     struct weir_task *run_head, *run_tail;
     struct weir_task *yielded_head, *yielded_tail; /* runnable again from the next turn on */
     struct weir_task *tasks;                       /* newest of all */
@@ -364,6 +376,7 @@ struct weir_loop {
 
     struct weir__helpers helpers;
     struct weir__resolver *resolver; /* NULL before the first lookup; resolve_*.c */
+    struct weir__watched watched;
     struct weir_loop_stats stats;
     char note[256];
     char features[512];
@@ -407,6 +420,16 @@ int weir__submit(struct weir_loop *loop, struct weir__op *op);
  * inside this call. */
 void weir__cancel(struct weir_loop *loop, struct weir__op *op);
 void weir__refused_retry(struct weir_loop *loop);
+
+/* Counts what the watchdog reads, too. */
+static inline void weir__count(uint64_t *counter)
+{
+    __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+/* Around the loop's running: the watchdog sees it. */
+void weir__watchdog_enter(struct weir_loop *loop);
+void weir__watchdog_leave(struct weir_loop *loop);
 
 /* Ends the loop's sleep, if it sleeps. Any thread, and from a signal handler. */
 void weir__loop_wake(struct weir_loop *loop);

@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <stddef.h>
 
+#include "core/trace.h"
+
 #define weir__likely(x)   __builtin_expect(!!(x), 1)
 #define weir__unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -144,6 +146,7 @@ static inline void weir__op_set_state(struct weir__op *op, enum weir__op_state t
 /* Engines report every completion through this: `more` says that the op stays armed. */
 static inline void weir__op_complete(struct weir__op *op, int32_t res, int more)
 {
+    weir__trace_op_complete(op, op->kind, res);
     op->res = res;
     if (more) {
         assert(op->state != WEIR__OP_IDLE);

@@ -467,7 +467,7 @@ static void serve_next(struct weir_loop *loop)
     if (conn->flags & CONN_CLOSING) {
         weir__conn_close_step(conn);
     } else {
-        loop->stats.bursts++;
+        weir__count(&loop->stats.bursts);
         run_handler(conn);
         if (loop->task->locals_set)
             weir__locals_end(loop->task);

@@ -65,6 +65,7 @@ static void end_early(struct weir_scope *scope, int cut, int result)
 {
     if (scope->cut)
         return;
+    weir__trace_scope_cancel(scope, result);
     scope->cut = (int16_t)cut;
     scope->result = result;
     reach(scope->owner, scope->outer);

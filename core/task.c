@@ -46,6 +46,7 @@ int weir__task_wait(struct weir_task *task, const struct weir__wait *wait, void 
     task->wait_since_ns = task->loop->now_ns;
     task->interrupted = 0;
     task->moved = true;
+    weir__trace_task_wait(task, wait->name, object);
     if (deadline_ns != WEIR_FOREVER)
         weir__timer_arm(&task->loop->wheel, &task->deadline, deadline_ns);
     weir_coro_yield(NULL);
@@ -162,12 +163,16 @@ bool weir__task_resume(struct weir_task *task)
     struct weir_loop *loop = task->loop;
     struct weir_task *before = loop->task;
 
-    loop->task = task;
-    loop->stats.resumes++;
+    __atomic_store_n(&loop->task, task, __ATOMIC_RELAXED);
+    weir__count(&loop->stats.resumes);
+    weir__trace_task_resume(task);
     weir_coro_resume(task->coro, NULL);
-    loop->task = before;
-    if (!task->done)
+    __atomic_store_n(&loop->task, before, __ATOMIC_RELAXED);
+    if (!task->done) {
+        weir__trace_task_suspend(task);
         return false;
+    }
+    weir__trace_task_end(task);
     task_ended(task);
     return true;
 }
@@ -204,6 +209,7 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
         loop->tasks->newer = task;
     loop->tasks = task;
     loop->task_count++;
+    weir__trace_task_spawn(task, name, place);
     return task;
 }
 

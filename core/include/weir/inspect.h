@@ -70,6 +70,33 @@ struct weir_task_info {
 void weir_tasks_each(struct weir_loop *loop,
                      void (*fn)(const struct weir_task_info *info, void *argument), void *argument);
 
+/* ---- a watchdog ------------------------------------------------------------------------------ */
+
+/* A task that holds its loop. The text lasts for the call. */
+struct weir_hold {
+    uint64_t held_ns; /* so far; up to a quarter of the limit less than it is */
+    uint32_t task;    /* its number; 0: not known, for its thread blocks the signal */
+    const char *name, *place;
+    const char *trace; /* lines as weir_dump() has them, or one that says why there is none */
+};
+
+struct weir_watchdog_options {
+    uint64_t limit_ns; /* how long a task, or a handler in a burst, may run without a wait */
+    /* Called in the watchdog's thread, once for each time a limit is passed; it must not wait for a
+     * loop, nor start or stop one. NULL: prints to standard error. */
+    void (*fn)(const struct weir_hold *hold, void *argument);
+    void *argument;
+    int signal_number; /* that asks a loop's thread what it is at; 0: SIGURG, which nobody minds */
+};
+
+/* Starts a thread that watches every loop of the process that runs or will. Loops pay nothing for
+ * it; a task that holds its loop has a system call interrupted (SA_RESTART). Loops without a
+ * running task (idle, or in a weir_post() or `closed`) are not accused. Any thread. 0; -EBUSY:
+ * there is one, or the signal has a handler; -EINVAL: no such signal; -EAGAIN: no thread. */
+int weir_watchdog_start(const struct weir_watchdog_options *options);
+/* Ends it; none: no effect. By the one who started it. */
+void weir_watchdog_stop(void);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

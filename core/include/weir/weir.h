@@ -117,11 +117,15 @@ const char *const *weir_engine_features(const char *name);
 
 struct weir_loop_stats {
     uint64_t turns;            /* of the loop */
-    uint64_t waits;            /* that entered the kernel */
+    uint64_t waits;            /* that entered the kernel; completions / waits is how many each
+                                  brings */
     uint64_t syscalls;         /* of the engine, waits included */
     uint64_t completions;      /* delivered by the engine */
     uint64_t resumes;          /* of coroutines */
     uint64_t bursts;           /* handler runs, per=burst */
+    uint64_t ops;              /* given to the engine or a helper thread */
+    uint64_t runnable;         /* tasks that wait for their turn now */
+    uint64_t run_peak;         /* most tasks resumed in one turn, bursts aside */
     uint64_t accepted, closed; /* connections */
     uint64_t conns;            /* open now */
     uint64_t tasks;            /* alive now */
