@@ -32,6 +32,12 @@ static int take_state(struct weir_listener *listener, uint32_t *index)
     return 0;
 }
 
+/* Written by the loop's thread alone; an acceptor on another one reads it (handover.c). */
+static void count_conns(struct weir_loop *loop, int more)
+{
+    __atomic_store_n(&loop->conn_count, loop->conn_count + (uint32_t)more, __ATOMIC_RELAXED);
+}
+
 struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *listener, int fd)
 {
     uint32_t index, state_index = 0;
@@ -52,7 +58,7 @@ struct weir_conn *weir__conn_new(struct weir_loop *loop, struct weir_listener *l
         .generation = generation,
         .rx = {.kind = WEIR__OP_RECV, .fd = fd, .owner = listener, .owner_index = state_index},
     };
-    loop->conn_count++;
+    count_conns(loop, 1);
     if (listener)
         listener->conns++;
     return conn;
@@ -66,7 +72,7 @@ static void put_slot(struct weir_conn *conn)
     if (has_state(listener))
         weir__slab_put(&listener->states, conn->rx.owner_index);
     conn->flags = 0;
-    loop->conn_count--;
+    count_conns(loop, -1);
     weir__slab_put(&loop->conn_slab, conn->index);
     if (listener)
         weir__listener_conn_gone(listener);

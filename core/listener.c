@@ -19,6 +19,14 @@ enum { PAUSE_NS = 100000000 };
 
 static void accept_arm(struct weir_listener *listener);
 
+static void look_again(struct weir_listener *listener)
+{
+    struct weir_loop *loop = listener->loop;
+
+    if (!weir__timer_armed(&loop->accept_timer))
+        weir__timer_arm(&loop->wheel, &loop->accept_timer, weir_now_ns() + PAUSE_NS);
+}
+
 static void pause_accept(struct weir_listener *listener)
 {
     struct weir_loop *loop = listener->loop;
@@ -27,21 +35,14 @@ static void pause_accept(struct weir_listener *listener)
         return;
     listener->paused = true;
     loop->stats.accept_pauses++;
-    if (!weir__timer_armed(&loop->accept_timer))
-        weir__timer_arm(&loop->wheel, &loop->accept_timer, weir_now_ns() + PAUSE_NS);
+    look_again(listener);
     if (listener->accept.state == WEIR__OP_HELD)
         weir__cancel(loop, &listener->accept);
 }
 
-/* False when there was no memory or stack for it. */
-static bool take_peer(struct weir_listener *listener, int fd)
+bool weir__listener_serve(struct weir_listener *listener, int fd)
 {
     struct weir_loop *loop = listener->loop;
-
-    if (loop->stopping) {
-        loop->ops->drop_fd(loop->engine, fd);
-        return true;
-    }
     struct weir_conn *conn = weir__conn_new(loop, listener, fd);
     if (conn && listener->local)
         conn->rested = WEIR__ONE_BY_ONE;
@@ -57,6 +58,27 @@ static bool take_peer(struct weir_listener *listener, int fd)
         loop->ops->drop_fd(loop->engine, fd);
     loop->stats.accept_drops++;
     return false;
+}
+
+/* False when there was no memory or stack for it. */
+static bool take_peer(struct weir_listener *listener, int fd)
+{
+    struct weir_loop *loop = listener->loop;
+
+    if (loop->stopping) {
+        loop->ops->drop_fd(loop->engine, fd);
+        return true;
+    }
+    return listener->handover ? weir__handover_peer(listener->handover, fd)
+                              : weir__listener_serve(listener, fd);
+}
+
+static bool is_full(struct weir_listener *listener)
+{
+    const struct weir_loop *loop = listener->loop;
+
+    return listener->handover ? weir__handover_full(listener->handover)
+                              : loop->conn_count >= loop->conns_max;
 }
 
 /* These say something of one peer, or of nothing: the next accept may well work. */
@@ -82,7 +104,6 @@ static bool is_passing(int error)
 
 static void take_accepted(struct weir_listener *listener)
 {
-    struct weir_loop *loop = listener->loop;
     int res = listener->accept.res;
     bool lacking;
 
@@ -90,7 +111,7 @@ static void take_accepted(struct weir_listener *listener)
         lacking = !take_peer(listener, res);
     else
         lacking = res != -ECANCELED && !is_passing(res);
-    if (lacking || loop->conn_count >= loop->conns_max)
+    if (lacking || is_full(listener))
         pause_accept(listener);
 }
 
@@ -145,7 +166,7 @@ static void accept_arm(struct weir_listener *listener)
 
     while (!listener->paused && op->state == WEIR__OP_IDLE) {
         op->kind = WEIR__OP_ACCEPT;
-        op->flags = WEIR__OP_MULTISHOT | (listener->fds ? WEIR__OP_FDS : 0);
+        op->flags = WEIR__OP_MULTISHOT | (listener->fds || listener->handover ? WEIR__OP_FDS : 0);
         op->done = accept_done;
         if (weir__submit(listener->loop, op) == WEIR__QUEUED)
             return;
@@ -155,11 +176,14 @@ static void accept_arm(struct weir_listener *listener)
 
 void weir__listeners_resume(struct weir_loop *loop)
 {
-    if (loop->conn_count >= loop->conns_max)
-        return;
     for (struct weir_listener *listener = loop->listeners; listener; listener = listener->next) {
         if (!listener->paused || listener->closing)
             continue;
+        if (is_full(listener)) {
+            if (listener->handover) /* what else closes in another shard tells nobody */
+                look_again(listener);
+            continue;
+        }
         listener->paused = false;
         accept_arm(listener); /* where the cancel has not ended yet, accept_done() does it */
     }
@@ -168,6 +192,8 @@ void weir__listeners_resume(struct weir_loop *loop)
 void weir__listener_conn_gone(struct weir_listener *listener)
 {
     listener->conns--;
+    if (listener->handover)
+        weir__handover_conn_gone(listener->handover);
     free_if_gone(listener);
 }
 
@@ -322,42 +348,73 @@ static bool is_local(int fd)
     return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) && domain == AF_UNIX;
 }
 
-int weir_listen(struct weir_loop *loop, struct weir_listener **out,
-                const struct weir_listen_options *options, char *why, size_t why_bytes)
+static struct weir_listener *listener_new(struct weir_loop *loop,
+                                          const struct weir_listen_options *options,
+                                          struct weir__handover *handover)
 {
-    assert(options->handler);
-    struct weir__unix_path *path = NULL;
-    int fd = options->fd > 0 ? options->fd : open_socket(options, &path, why, why_bytes);
-    if (fd < 0)
-        return fd;
     struct weir_listener *listener = calloc(1, sizeof *listener);
-    if (!listener || loop->stopping) {
-        free(listener);
-        weir__unix_path_remove(path);
-        close(fd);
-        snprintf(why, why_bytes, "%s", listener ? "the loop is stopping" : "out of memory");
-        return listener ? -ECANCELED : -ENOMEM;
-    }
+
+    assert(options->handler);
+    if (!listener)
+        return NULL;
     listener->loop = loop;
-    listener->path = path;
-    listener->local = is_local(fd);
-    listener->fds = listener->local && options->fds;
+    listener->handover = handover;
     listener->handler = options->handler;
     listener->argument = options->argument;
     listener->closed = options->closed;
     listener->state_bytes = options->state_bytes;
     weir__slab_init(&listener->states, options->state_bytes);
-    if (options->fd > 0) {
-        int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
-    }
-    listener->accept.fd = fd;
+    listener->accept.fd = -1;
     listener->next = loop->listeners;
     loop->listeners = listener;
+    return listener;
+}
+
+int weir__listen(struct weir_loop *loop, struct weir_listener **out,
+                 const struct weir_listen_options *options, struct weir__handover *handover,
+                 char *why, size_t why_bytes)
+{
+    struct weir__unix_path *path = NULL;
+    int on = 1;
+    int fd = options->fd > 0 ? options->fd : open_socket(options, &path, why, why_bytes);
+    if (fd < 0)
+        return fd;
+    struct weir_listener *listener = loop->stopping ? NULL : listener_new(loop, options, handover);
+    if (!listener) {
+        weir__unix_path_remove(path);
+        close(fd);
+        snprintf(why, why_bytes, "%s", loop->stopping ? "the loop is stopping" : "out of memory");
+        return loop->stopping ? -ECANCELED : -ENOMEM;
+    }
+    listener->path = path;
+    listener->local = is_local(fd);
+    listener->fds = listener->local && options->fds;
+    if (options->fd > 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* not TCP: nothing to set */
+    listener->accept.fd = fd;
     loop->open_listeners++;
+    if (handover)
+        weir__handover_add(handover, 0, listener);
     accept_arm(listener);
     *out = listener;
     return 0;
+}
+
+int weir_listen(struct weir_loop *loop, struct weir_listener **out,
+                const struct weir_listen_options *options, char *why, size_t why_bytes)
+{
+    return weir__listen(loop, out, options, NULL, why, why_bytes);
+}
+
+struct weir_listener *weir__listener_taking(struct weir_loop *loop,
+                                            const struct weir_listen_options *options,
+                                            struct weir__handover *handover)
+{
+    struct weir_listener *listener = listener_new(loop, options, handover);
+
+    if (listener)
+        listener->closing = true;
+    return listener;
 }
 
 int weir_listener_address(const struct weir_listener *listener, struct sockaddr_storage *address,

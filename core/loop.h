@@ -13,7 +13,7 @@
  * scope.c  tasks that end together           pipe.c      what can be polled
  * process.c  child processes                 shards.c    loops on threads of their own
  * file.c   files                             inspect.c   tasks and waits, as text
- * park.c   waits of tasks for each other
+ * park.c   waits of tasks for each other     handover.c  one shard accepts for all
  * clock.c  ticks, the wall clock             signals.c   signals as waits
  * dial.c   connections to names              resolve*.c  names
  * dgram.c   datagram sockets                  message.c   messages in lent buffers
@@ -192,8 +192,9 @@ struct weir_listener {
     void (*closed)(struct weir_conn *conn, void *argument);
     struct weir__slab states;
     size_t state_bytes;
+    struct weir__handover *handover; /* of shards: who accepts for all, and those who take */
     uint32_t conns;
-    bool paused, closing;
+    bool paused, closing;         /* one that only takes is closing from the start */
     bool local;                   /* of a Unix socket */
     bool fds;                     /* whose connections may receive descriptors */
     struct weir__unix_path *path; /* to be removed; NULL: none */
@@ -277,11 +278,36 @@ bool weir__resolver_end(struct weir_loop *loop);
 /* When the helper threads have ended and the engine is closed. */
 void weir__resolver_free(struct weir_loop *loop);
 
+/* weir_listen(); with `handover` (may be NULL) what it accepts is for others, too. */
+int weir__listen(struct weir_loop *loop, struct weir_listener **listener,
+                 const struct weir_listen_options *options, struct weir__handover *handover,
+                 char *why, size_t why_bytes);
+/* One that has no socket: its connections are handed over to it. NULL: out of memory. */
+struct weir_listener *weir__listener_taking(struct weir_loop *loop,
+                                            const struct weir_listen_options *options,
+                                            struct weir__handover *handover);
+/* Begins to serve a peer that was accepted. False, and it is dropped, when there was no memory or
+ * stack for it. */
+bool weir__listener_serve(struct weir_listener *listener, int fd);
 void weir__listener_conn_gone(struct weir_listener *listener);
 void weir__listeners_resume(struct weir_loop *loop);
 /* The loop stops: no more peers are accepted. */
 void weir__listeners_stop(struct weir_loop *loop);
 void weir__listeners_free(struct weir_loop *loop);
+
+/* handover.c: the first of `count` shards accepts for all of them. Its listener is added last, and
+ * before it begins to accept. NULL: out of memory. */
+struct weir__handover *weir__handover_new(struct weir__handover **list, unsigned count);
+/* Once all those loops are freed. */
+void weir__handovers_free(struct weir__handover *list);
+void weir__handover_add(struct weir__handover *handover, unsigned index,
+                        struct weir_listener *listener);
+/* The acceptor has a peer: false when it was to serve it itself and could not. */
+bool weir__handover_peer(struct weir__handover *handover, int fd);
+/* Whether accepting has to pause; then weir__listeners_resume() will be called. */
+bool weir__handover_full(struct weir__handover *handover);
+/* Any of the shards has one connection less. */
+void weir__handover_conn_gone(struct weir__handover *handover);
 
 /* A FIFO of ops that wait in core, through op->next. */
 struct weir__op_queue {

@@ -38,8 +38,11 @@ struct weir_shards {
     atomic_uint callers; /* inside weir_shards_stop() */
     pthread_mutex_t lock;
     pthread_cond_t moved;
+    struct weir__handover *handovers; /* all */
     /* Of the call under way, for the jobs. */
     const struct weir_shards_listen_options *listen;
+    struct weir__handover *handover; /* where one accepts for all */
+    bool socket_taken;               /* the caller's, by weir__listen() */
     uint16_t port;
     char *why;
     size_t why_bytes;
@@ -241,24 +244,38 @@ int weir_shards_new(struct weir_shards **out, const struct weir_shards_options *
 
 /* ---- listening ------------------------------------------------------------------------------- */
 
+static int learn_port(struct shard *shard)
+{
+    struct sockaddr_storage address;
+    socklen_t bytes;
+    int result = weir_listener_address(shard->listener, &address, &bytes);
+
+    if (result == 0 && address.ss_family != AF_UNIX)
+        shard->shards->port = ntohs(((struct sockaddr_in *)&address)->sin_port); /* IPv6, too */
+    return result;
+}
+
 static int listen_on(struct shard *shard)
 {
     struct weir_shards *shards = shard->shards;
+    struct weir__handover *handover = shards->handover;
     struct weir_listen_options options = shards->listen->listen;
 
-    options.reuseport |= shards->count > 1;
-    options.port = shards->port;
     if (shards->listen->arguments)
         options.argument = shards->listen->arguments[shard->index];
-    int result =
-        weir_listen(shard->loop, &shard->listener, &options, shards->why, shards->why_bytes);
-    if (result == 0 && shards->port == 0) {
-        struct sockaddr_storage address;
-        socklen_t bytes;
-        result = weir_listener_address(shard->listener, &address, &bytes);
-        shards->port = ntohs(((struct sockaddr_in *)&address)->sin_port); /* and so in IPv6 */
+    if (handover && shard->index > 0) {
+        shard->listener = weir__listener_taking(shard->loop, &options, handover);
+        if (!shard->listener)
+            return -ENOMEM;
+        weir__handover_add(handover, shard->index, shard->listener);
+        return 0;
     }
-    return result;
+    shards->socket_taken = true;
+    options.port = shards->port;
+    options.reuseport |= shards->count > 1 && !handover;
+    int result = weir__listen(shard->loop, &shard->listener, &options, handover, shards->why,
+                              shards->why_bytes);
+    return result == 0 && shards->port == 0 ? learn_port(shard) : result;
 }
 
 static int unlisten(struct shard *shard)
@@ -268,28 +285,59 @@ static int unlisten(struct shard *shard)
     return 0;
 }
 
+/* All, where each needs the port that the first has got; or the one that accepts, the first, after
+ * all that take. */
+static int listen_on_all(struct weir_shards *shards)
+{
+    int result = 0;
+
+    if (!shards->handover)
+        return do_on_all(shards, listen_on);
+    for (unsigned i = shards->count; result == 0 && i-- > 0;)
+        result = do_on(&shards->shards[i], listen_on);
+    return result;
+}
+
+static int prepare_to_listen(struct weir_shards *shards)
+{
+    bool acceptor = shards->listen->mode == WEIR_SHARDS_ACCEPTOR && shards->count > 1;
+
+    shards->handover = NULL;
+    for (unsigned i = 0; i < shards->count; i++)
+        shards->shards[i].listener = NULL;
+    if (shards->listen->listen.fd > 0 && shards->count > 1 && !acceptor) {
+        snprintf(shards->why, shards->why_bytes,
+                 "one listening socket cannot be every shard's: WEIR_SHARDS_ACCEPTOR can have it");
+        return -EINVAL;
+    }
+    if (!acceptor)
+        return 0;
+    snprintf(shards->why, shards->why_bytes, "out of memory");
+    shards->handover = weir__handover_new(&shards->handovers, shards->count);
+    return shards->handover ? 0 : -ENOMEM;
+}
+
 int weir_shards_listen(struct weir_shards *shards, const struct weir_shards_listen_options *options,
                        struct sockaddr_storage *address, char *why, size_t why_bytes)
 {
     socklen_t bytes;
 
     assert(!shards->ran && "weir_shards_listen: before weir_shards_run()");
-    if (options->listen.fd > 0) {
-        snprintf(why, why_bytes, "one listening socket cannot be every shard's: give an address");
-        close(options->listen.fd);
-        return -EINVAL;
-    }
     shards->listen = options;
     shards->port = options->listen.port;
     shards->why = why;
     shards->why_bytes = why_bytes;
-    for (unsigned i = 0; i < shards->count; i++)
-        shards->shards[i].listener = NULL;
-    int result = do_on_all(shards, listen_on);
+    shards->socket_taken = false;
+    int result = prepare_to_listen(shards);
+    if (result == 0)
+        result = listen_on_all(shards);
     if (result == 0 && address)
         result = weir_listener_address(shards->shards[0].listener, address, &bytes);
-    if (result < 0)
+    if (result < 0) {
         do_on_all(shards, unlisten);
+        if (options->listen.fd > 0 && !shards->socket_taken)
+            close(options->listen.fd);
+    }
     return result;
 }
 
@@ -353,6 +401,7 @@ void weir_shards_free(struct weir_shards *shards)
     }
     if (shards->pinned)
         sched_setaffinity(0, sizeof shards->before, &shards->before);
+    weir__handovers_free(shards->handovers);
     pthread_cond_destroy(&shards->moved);
     pthread_mutex_destroy(&shards->lock);
     free(shards);

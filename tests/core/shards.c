@@ -1,9 +1,8 @@
 /* Shards: loops side by side, on engines of a few kinds (WEIR_TEST_ENGINE). The harness is that of
  * the conformance suite; here the tests of threads beside each other, which TSan runs, too. */
-#include "conformance.h"
+#include "shards.h"
 
 #include <arpa/inet.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,20 +11,7 @@
 
 #include "tests/uring/seccomp.h"
 
-enum { SHARDS = 3 };
-
-/* Shards on a thread of their own, so that the test can be their peers. */
-static struct {
-    struct weir_loop_options loop;
-    struct weir_shards_options options;
-    struct weir_shards_listen_options listen; /* without a handler: none */
-    struct weir_shards *shards;
-    struct conf_server address; /* for peer_connect() */
-    int result;
-    struct weir_loop_stats stats[SHARDS], sum;
-    pthread_t thread;
-    sem_t ready;
-} fleet;
+struct fleet fleet;
 
 static void take_stats(void)
 {
@@ -59,7 +45,7 @@ static void *fleet_main(void *argument)
     return NULL;
 }
 
-static void fleet_start(void)
+void fleet_start(void)
 {
     fleet.loop.engine = conf_spec();
     fleet.options.loop = &fleet.loop;
@@ -69,7 +55,7 @@ static void fleet_start(void)
     sem_wait(&fleet.ready);
 }
 
-static void fleet_join(int result)
+void fleet_join(int result)
 {
     pthread_join(fleet.thread, NULL);
     check_int(fleet.result, ==, result);
@@ -80,16 +66,13 @@ static void fleet_join(int result)
     }
 }
 
-static void fleet_stop(void)
+void fleet_stop(void)
 {
     weir_shards_stop(fleet.shards);
     fleet_join(0);
 }
 
-/* ---- one port together ----------------------------------------------------------------------- */
-
-/* Echoes on so many connections at once, in some rounds. */
-static void be_peers(unsigned conns, unsigned rounds)
+void fleet_peers(unsigned conns, unsigned rounds)
 {
     int fds[256];
 
@@ -106,11 +89,13 @@ static void be_peers(unsigned conns, unsigned rounds)
         peer_close(fds[i]);
 }
 
+/* ---- one port together ----------------------------------------------------------------------- */
+
 CONFORMANCE(shards_serve_one_port_and_their_counters_add_up)
 {
     fleet.listen.listen.handler = conf_echo;
     fleet_start();
-    be_peers(64, 10);
+    fleet_peers(64, 10);
     fleet_stop();
     check_int(fleet.sum.accepted, ==, 64);
     check_int(fleet.sum.bytes_in, ==, 64 * 10 * 100);
@@ -142,7 +127,7 @@ CONFORMANCE(each_shard_gets_an_argument_of_its_own)
     fleet.listen.listen.handler = echo_and_count;
     fleet.listen.arguments = arguments;
     fleet_start();
-    be_peers(30, 1);
+    fleet_peers(30, 1);
     fleet_stop();
     check_int(own[0].handled + own[1].handled + own[2].handled, ==, 30 * 100);
 }
@@ -165,6 +150,11 @@ CONFORMANCE(shards_listen_on_all_or_none)
     peer_close(taken);
     listen.listen.fd = peer_listen(&address, &bytes, 1, 0);
     check_int(weir_shards_listen(shards, &listen, NULL, why, sizeof why), ==, -EINVAL);
+    listen.listen.fd = 0;
+    listen.listen.address = "nowhere";
+    listen.mode = WEIR_SHARDS_ACCEPTOR;
+    check_int(weir_shards_listen(shards, &listen, NULL, why, sizeof why), ==, -EINVAL);
+    check(strstr(why, "nowhere"), "%s", why);
     weir_shards_free(shards); /* that were never run */
 }
 
@@ -377,9 +367,11 @@ static void stop_by_signal(int number)
     weir_shards_stop(fleet.shards);
 }
 
-static void expect_drained(void)
+static void expect_drained(enum weir_shards_mode mode)
 {
     int fds[32];
+
+    fleet.listen.mode = mode;
 
     fleet.loop.drain_ns = PEER_SECONDS * WEIR_SECOND;
     fleet.listen.listen.handler = answer_late;
@@ -405,7 +397,12 @@ static void expect_drained(void)
 
 CONFORMANCE(a_stop_by_a_signal_drains_all_shards)
 {
-    expect_drained();
+    expect_drained(WEIR_SHARDS_REUSEPORT);
+}
+
+CONFORMANCE(a_stop_by_a_signal_drains_those_that_were_handed_over)
+{
+    expect_drained(WEIR_SHARDS_ACCEPTOR);
 }
 
 static void stop_this_one(struct weir_post *post)
@@ -445,11 +442,12 @@ static void break_engine(struct weir_post *post)
         seccomp_fail(waits[i], EPERM, SECCOMP_ANY, 0);
 }
 
-CONFORMANCE(a_shard_whose_engine_breaks_ends_all)
+static void expect_end_when_broken(enum weir_shards_mode mode, unsigned broken)
 {
     static struct weir_post post = {.fn = break_engine};
 
     fleet.options.ended = count_ended;
+    fleet.listen.mode = mode;
     fleet.listen.listen.handler = conf_echo;
     fleet_start();
     int fds[16];
@@ -457,11 +455,26 @@ CONFORMANCE(a_shard_whose_engine_breaks_ends_all)
         fds[i] = peer_connect(&fleet.address);
         peer_echo(fds[i], 100, (uint64_t)i);
     }
-    check_int(weir_post(weir_shards_loop(fleet.shards, 1), &post), ==, 0);
+    check_int(weir_post(weir_shards_loop(fleet.shards, broken), &post), ==, 0);
     for (int i = 0; i < 16; i++) {
         check_int(peer_end(fds[i], NULL), <=, 0);
         peer_close(fds[i]);
     }
     fleet_join(-EPERM);
     check_int(ended, ==, SHARDS);
+}
+
+CONFORMANCE(a_shard_whose_engine_breaks_ends_all)
+{
+    expect_end_when_broken(WEIR_SHARDS_REUSEPORT, 1);
+}
+
+CONFORMANCE(an_acceptor_whose_engine_breaks_ends_all)
+{
+    expect_end_when_broken(WEIR_SHARDS_ACCEPTOR, 0);
+}
+
+CONFORMANCE(a_taker_whose_engine_breaks_ends_all)
+{
+    expect_end_when_broken(WEIR_SHARDS_ACCEPTOR, 2);
 }

@@ -70,6 +70,13 @@ enum weir_shards_mode {
     /* Each shard has a listener of its own on the same port, and the kernel spreads peers over them
      * by a hash of their addresses (SO_REUSEPORT, Linux 3.9; socket(7)). */
     WEIR_SHARDS_REUSEPORT,
+    /* The first shard accepts, and hands each peer to the shard with the fewest connections (of all
+     * kinds; with equally many they take turns), itself included. It suits few connections that
+     * work much, which a hash spreads badly, and a socket that the caller opened; a peer costs a
+     * message, and its descriptor is the process's (io_uring's accepted ones are not, otherwise).
+     * Where every shard is at its conns_max, or too many messages are under way, accepting pauses.
+     * One that was on its way to a shard that stops is closed, as those in the backlog are. */
+    WEIR_SHARDS_ACCEPTOR,
 };
 
 struct weir_shards_listen_options {
@@ -80,7 +87,7 @@ struct weir_shards_listen_options {
     void *const *arguments;
 };
 
-/* Listens on all shards or none. After weir_shards_new() and before weir_shards_run(), on the same
+/* Listens for all shards or none. After weir_shards_new() and before weir_shards_run(), on the same
  * thread; any number of times. The listeners end with their loops. `address` (may be NULL) gets
  * where they listen. What weir_listen() returns, with one line in `why`. */
 int weir_shards_listen(struct weir_shards *shards, const struct weir_shards_listen_options *options,

@@ -134,6 +134,7 @@ struct weir_loop_stats {
     uint64_t starved;       /* times a connection waited for a buffer */
     uint64_t accept_pauses; /* accept stopped at conns_max, or for want of descriptors, memory… */
     uint64_t accept_drops;  /* peers accepted and closed for want of memory or stacks */
+    uint64_t handed_over;   /* peers accepted for other shards */
     uint64_t send_errors;   /* connections that failed with handed-over bytes unsent */
     uint64_t bufs_free, bufs; /* the pool */
     uint64_t timers;          /* armed now */
