@@ -258,6 +258,9 @@ void weir__conn_stop(struct weir_conn *conn)
 
 void weir_conn_close(struct weir_conn *conn)
 {
+    assert(weir__loop_here(conn->loop) && "weir_conn_close: a foreign thread");
+    assert((conn->flags & (CONN_OPEN | CONN_CLOSING)) == CONN_OPEN &&
+           "weir_conn_close: the connection is gone");
     if (conn->flags & CONN_OWNED) {
         conn->loop->owned--;
         weir__conn_close(conn);
@@ -269,6 +272,8 @@ void weir_conn_close(struct weir_conn *conn)
 
 void weir_conn_abort(struct weir_conn *conn)
 {
+    assert((conn->flags & (CONN_OPEN | CONN_CLOSING)) == CONN_OPEN &&
+           "weir_conn_abort: the connection is gone");
     conn->flags |= CONN_ABORT;
     interrupt_waiters(conn);
     weir_conn_close(conn);

@@ -224,6 +224,7 @@ void weir_listener_close(struct weir_listener *listener)
 {
     bool closed = listener->accept.fd < 0;
 
+    assert(!listener->given_up && "weir_listener_close: closed before");
     listener->given_up = true;
     if (closed)
         free_if_gone(listener);
@@ -354,7 +355,8 @@ static struct weir_listener *listener_new(struct weir_loop *loop,
 {
     struct weir_listener *listener = calloc(1, sizeof *listener);
 
-    assert(options->handler);
+    assert(options->handler && "weir_listen: no handler");
+    assert(weir__loop_here(loop) && "weir_listen: a foreign thread");
     if (!listener)
         return NULL;
     listener->loop = loop;

@@ -15,6 +15,12 @@
 /* initial-exec: no call to __tls_get_addr at every question who runs. */
 static __thread struct weir_loop *running_loop __attribute__((tls_model("initial-exec")));
 
+/* Its address is each thread's own. */
+bool weir__loop_here(const struct weir_loop *loop)
+{
+    return loop->thread == &running_loop;
+}
+
 uint64_t weir_now_ns(void)
 {
     struct timespec now;
@@ -264,6 +270,7 @@ static void set_limits(struct weir_loop *loop, const struct weir_loop_options *o
 static int loop_init(struct weir_loop *loop, const struct weir_loop_options *options, char *why,
                      size_t why_bytes)
 {
+    loop->thread = &running_loop;
     weir__rest_init(&loop->rest);
     int error = weir__buf_pool_init(&loop->bufs, or_default(options->bufs, 1024),
                                     or_default(options->buf_bytes, 64 * 1024));
@@ -486,7 +493,9 @@ int weir_loop_run(struct weir_loop *loop)
     struct weir_loop *before = running_loop;
     int res;
 
-    assert(!loop->running && !loop->ended);
+    assert(weir__loop_here(loop) && "weir_loop_run: another thread opened the loop");
+    assert(!loop->running && "weir_loop_run: it runs already");
+    assert(!loop->ended && "weir_loop_run: the loop has ended");
     running_loop = loop;
     loop->running = true;
     loop->now_ns = weir_now_ns();
@@ -524,6 +533,7 @@ void weir_loop_stop(struct weir_loop *loop)
 
 void weir_loop_stop_now(struct weir_loop *loop)
 {
+    assert(weir__loop_here(loop) && "weir_loop_stop_now: a foreign thread");
     assert(atomic_load(&loop->stop_asked) && "weir_loop_stop_now: call weir_loop_stop first");
     if (!loop->stopping)
         begin_stop(loop);
@@ -537,6 +547,7 @@ void weir_loop_free(struct weir_loop *loop)
 {
     if (!loop)
         return;
+    assert(weir__loop_here(loop) && "weir_loop_free: another thread opened the loop");
     assert(!loop->running && !loop->task && "weir_loop_free: the loop is running");
     if (!loop->ended) {
         weir_loop_stop(loop);

@@ -400,6 +400,7 @@ struct weir_loop {
     struct weir__timer stop_timer, linger_timer;
     uint32_t lingering; /* closing connections that still have to send */
 
+    const void *thread; /* that opened it: see weir__loop_here() */
     struct weir__helpers helpers;
     struct weir__resolver *resolver; /* NULL before the first lookup; resolve_*.c */
     struct weir__watched watched;
@@ -440,6 +441,8 @@ static inline uint32_t weir__bufs_to_receive(const struct weir_loop *loop)
     return all > loop->bufs_out ? all - loop->bufs_out : 0;
 }
 
+/* Whether the calling thread is the loop's, running or not. */
+bool weir__loop_here(const struct weir_loop *loop);
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);
 /* Cancels a held op, or one that waits in a line of the refused. It completes later, never from

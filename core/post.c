@@ -23,7 +23,7 @@ static int push(struct weir_loop *loop, struct weir_post *post)
 
 int weir_post(struct weir_loop *loop, struct weir_post *post)
 {
-    assert(post->fn);
+    assert(post->fn && "weir_post: no function");
     atomic_fetch_add(&loop->callers, 1);
     int error = push(loop, post);
     atomic_fetch_sub(&loop->callers, 1);

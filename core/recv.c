@@ -338,8 +338,10 @@ static __attribute__((noinline)) int receive(struct weir_conn *conn, struct weir
     struct weir_task *task = loop->task;
 
     assert(task && "weir_recv: not in a task");
-    assert(!(conn->flags & (CONN_RECEIVING | CONN_CLOSING)) &&
-           "weir_recv: another task receives, or the connection is gone");
+    assert(weir__loop_here(loop) && "weir_recv: a foreign thread");
+    assert((conn->flags & (CONN_OPEN | CONN_CLOSING)) == CONN_OPEN &&
+           "weir_recv: the connection is gone");
+    assert(!(conn->flags & CONN_RECEIVING) && "weir_recv: another task receives");
     weir_buf_put(loop, buf);
     for (;;) {
         /* Past its own close, or past the time to drain, what still comes is nobody's. */
@@ -373,7 +375,7 @@ int weir_recv(struct weir_conn *conn, struct weir_buf *buf)
 
     /* The two answers that a request gets, its bytes and then "no more now"; receive() says the
      * same, slower. */
-    if (!buf->id && loop->task && !(conn->flags & UNUSUAL)) {
+    if (!buf->id && loop->task && (conn->flags & (UNUSUAL | CONN_OPEN)) == CONN_OPEN) {
         if (conn->rx_head && conn->budget > 0 && !loop->cut)
             return (int)pop_received(conn, buf);
         if (!conn->rx_head && may_end && !conn->error && !loop->task->cut && !loop->stopping)

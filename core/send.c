@@ -170,7 +170,8 @@ void weir__conns_flush(struct weir_loop *loop)
 static int may_send(const struct weir_conn *conn)
 {
     assert(conn->loop->task && "weir_send: not in a task");
-    assert(!(conn->flags & CONN_CLOSING) && "weir_send: the connection is gone");
+    assert((conn->flags & (CONN_OPEN | CONN_CLOSING)) == CONN_OPEN &&
+           "weir_send: the connection is gone");
     if (conn->error)
         return conn->error;
     return conn->flags & CONN_ENDED ? -ESHUTDOWN : 0;
@@ -229,7 +230,8 @@ int weir_send(struct weir_conn *conn, struct weir_buf *handle)
     int res = may_send(conn);
 
     assert(handle->id && buf->lent && handle->data >= buf->base &&
-           handle->data + bytes <= buf->base + loop->bufs.buf_bytes);
+           handle->data + bytes <= buf->base + loop->bufs.buf_bytes &&
+           "weir_send: not (a part of) a buffer that is held");
     if (res || !bytes) {
         weir_buf_put(loop, handle);
         return res;
@@ -342,7 +344,7 @@ static int send_memory(struct weir_conn *conn, const void *data, size_t bytes, u
                           .data = (void *)(uintptr_t)data,
                           .len = (uint32_t)bytes};
 
-    assert(bytes <= INT32_MAX);
+    assert(bytes <= INT32_MAX && "weir_send_all: at most INT32_MAX bytes");
     return bytes ? perform(conn, &op, deadline_ns) : wait_for_turn(conn, deadline_ns);
 }
 
@@ -449,6 +451,7 @@ int weir_buf_get(struct weir_loop *loop, struct weir_buf *handle, uint64_t deadl
 void weir_buf_put(struct weir_loop *loop, struct weir_buf *handle)
 {
     if (handle->id) {
+        assert(buf_at(loop, handle->id)->lent && "weir_buf_put: the buffer went back before");
         loop->bufs_out--;
         weir__buf_put(&loop->bufs, buf_at(loop, handle->id));
     }

@@ -138,6 +138,7 @@ static void task_free(struct weir_task *task)
     struct weir_loop *loop = task->loop;
 
     assert(task->done && !task->joiner);
+    task->detached = true; /* who still has its handle, and joins again, is told so */
     weir__slab_put(&loop->task_slab, task->index);
 }
 
@@ -216,7 +217,8 @@ struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void 
 int weir_spawn_at(struct weir_loop *loop, struct weir_task **task_out, weir_task_fn *fn,
                   void *argument, const char *name, const char *place)
 {
-    assert(fn);
+    assert(fn && "weir_spawn: no function");
+    assert(weir__loop_here(loop) && "weir_spawn: a foreign thread; see weir_post()");
     if (loop->ended || loop->cut)
         return -ECANCELED;
     struct weir_task *task = weir__task_new(loop, fn, argument, name, place);
@@ -241,10 +243,13 @@ const struct weir__wait weir__join_wait = {"for a task to end", join_unwait};
 
 int weir_join(struct weir_task *joined, uint64_t deadline_ns)
 {
-    struct weir_task *task = joined->loop->task;
+    struct weir_task *task = weir_task_self();
 
     assert(task && "weir_join: not in a task");
-    assert(task != joined && !joined->detached && !joined->joiner);
+    assert(task->loop == joined->loop && "weir_join: a task of another loop");
+    assert(task != joined && "weir_join: a task joins itself");
+    assert(!joined->joiner && "weir_join: another task joins it");
+    assert((joined->home || !joined->detached) && "weir_join: it is detached, or was joined");
     assert(!joined->home && "weir_join: a task of a scope ends with that");
     if (!joined->done) {
         int res = weir__task_check(task);
@@ -262,6 +267,7 @@ int weir_join(struct weir_task *joined, uint64_t deadline_ns)
 
 void weir_task_cancel(struct weir_task *task)
 {
+    assert(weir__loop_here(task->loop) && "weir_task_cancel: a foreign thread; see weir_post()");
     if (task->done || task->cancelled)
         return;
     task->cancelled = true;

@@ -82,6 +82,7 @@ int weir_blocking(int (*fn)(void *argument), void *argument, uint64_t deadline_n
     struct weir__op op = {.kind = WEIR__OP_CALL, .fd = -1, .data = argument, .call = fn};
 
     assert(task && "weir_blocking: not in a task");
+    assert(fn && "weir_blocking: no function");
     task->loop->stats.calls++;
     return weir__task_op(task, &op, deadline_ns);
 }
