@@ -356,7 +356,6 @@ static struct weir_listener *listener_new(struct weir_loop *loop,
     struct weir_listener *listener = calloc(1, sizeof *listener);
 
     assert(options->handler && "weir_listen: no handler");
-    assert(weir__loop_here(loop) && "weir_listen: a foreign thread");
     if (!listener)
         return NULL;
     listener->loop = loop;
@@ -405,6 +404,7 @@ int weir__listen(struct weir_loop *loop, struct weir_listener **out,
 int weir_listen(struct weir_loop *loop, struct weir_listener **out,
                 const struct weir_listen_options *options, char *why, size_t why_bytes)
 {
+    assert(weir__loop_here(loop) && "weir_listen: a foreign thread");
     return weir__listen(loop, out, options, NULL, why, why_bytes);
 }
 

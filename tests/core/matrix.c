@@ -241,7 +241,10 @@ static void happen(struct cell *cell)
     case AFTER:
         await_waiting(cell);
         complete(cell);
-        check_int(weir_spawn(cell->loop, NULL, cut_if_woken, cell), ==, 0);
+        if (!cell->ended && !cell->waiter->wait)
+            cut(cell);
+        else
+            check_int(weir_spawn(cell->loop, NULL, cut_if_woken, cell), ==, 0);
         break;
     case SHIELDED:
         await_waiting(cell);
