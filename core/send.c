@@ -311,6 +311,7 @@ static int run_op(struct weir_conn *conn, struct weir__op *op, uint64_t deadline
 static int perform(struct weir_conn *conn, struct weir__op *op, uint64_t deadline_ns)
 {
     struct weir_task *task = conn->loop->task;
+    assert(weir__loop_here(conn->loop) && "weir_send_all: a foreign thread");
     int res = wait_for_turn(conn, deadline_ns);
 
     if (res)

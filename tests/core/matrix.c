@@ -76,7 +76,8 @@ static int fails_as_a_sibling(void *argument)
 static void cut(struct cell *cell)
 {
     cell->cut = true;
-    cell->cut_in_time = !cell->ended;
+    /* A sibling runs behind who was woken before. */
+    cell->cut_in_time = !cell->ended && (cell->by != BY_SIBLING || cell->when != WITH);
     switch (cell->by) {
     case BY_TASK:
         weir_task_cancel(cell->waiter);

@@ -205,7 +205,7 @@ CALL(cancel_on_a_foreign_thread, on_thread, "weir_task_cancel: a foreign thread"
      weir_task_cancel(sleeper))
 CALL(join_on_a_foreign_thread, on_thread, "weir_join: not in a task", weir_join(sleeper, 1))
 CALL(recv_on_a_foreign_thread, on_thread, "weir_recv: ", weir_recv(conn, &buf))
-CALL(send_on_a_foreign_thread, on_thread, "weir_send: not in a task", weir_send_all(conn, bytes, 1))
+CALL(send_on_a_foreign_thread, on_thread, "weir_send", weir_send_all(conn, bytes, 1))
 CALL(close_on_a_foreign_thread, on_thread, "weir_conn_close: a foreign thread",
      weir_conn_close(conn))
 CALL(stop_now_on_a_foreign_thread, on_thread, "weir_loop_stop_now: a foreign thread",
