@@ -10,6 +10,13 @@
 #include "core/backtrace.h"
 #include "core/loop.h"
 
+/* What it interrupts there is often the sanitizer's own code, which cannot be unwound. */
+#if defined(__SANITIZE_THREAD__)
+enum { CALLS_ARE_SEEN = 0 };
+#else
+enum { CALLS_ARE_SEEN = 1 };
+#endif
+
 static struct weir_loop *loop;
 static atomic_uint accusations;
 static char name[128], place[128], trace[16384];
@@ -71,6 +78,8 @@ Test(watchdog, who_holds_its_loop_is_named_once, .timeout = 60)
         cr_assert(strstr(trace, weir__backtrace_lacks), "%s", trace);
         return;
     }
+    if (!CALLS_ARE_SEEN)
+        return;
     const char *spinning = strstr(trace, "spins_until");
     cr_assert(spinning && strstr(spinning, "holds"), "%s", trace);
     cr_assert(strstr(spinning, "task_main"), "%s", trace);

@@ -115,9 +115,11 @@ Test(highwater, places_beyond_the_table_share_an_entry)
     cr_expect_eq(wanted.found.count, 45);
 }
 
-Test(highwater, without_the_option_nothing_is_measured, .init = NULL, .fini = NULL)
+Test(highwater, without_the_option_nothing_is_measured)
 {
-    cr_assert_eq(weir_coro_pool_new(&pool, NULL), 0);
-    cr_expect_eq(weir_coro_pool_highwater(pool, compare, NULL), -ENOTSUP);
-    weir_coro_pool_free(pool);
+    struct weir_coro_pool *plain;
+
+    cr_assert_eq(weir_coro_pool_new(&plain, NULL), 0);
+    cr_expect_eq(weir_coro_pool_highwater(plain, compare, NULL), -ENOTSUP);
+    weir_coro_pool_free(plain);
 }
