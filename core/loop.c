@@ -13,12 +13,12 @@
 #include "core/spec.h"
 
 /* initial-exec: no call to __tls_get_addr at every question who runs. */
-static __thread struct weir_loop *running_loop __attribute__((tls_model("initial-exec")));
+__thread struct weir_loop *weir__running_loop;
 
 /* Its address is each thread's own. */
 bool weir__loop_here(const struct weir_loop *loop)
 {
-    return loop->thread == &running_loop;
+    return loop->thread == &weir__running_loop;
 }
 
 uint64_t weir_now_ns(void)
@@ -270,7 +270,7 @@ static void set_limits(struct weir_loop *loop, const struct weir_loop_options *o
 static int loop_init(struct weir_loop *loop, const struct weir_loop_options *options, char *why,
                      size_t why_bytes)
 {
-    loop->thread = &running_loop;
+    loop->thread = &weir__running_loop;
     weir__rest_init(&loop->rest);
     int error = weir__buf_pool_init(&loop->bufs, or_default(options->bufs, 1024),
                                     or_default(options->buf_bytes, 64 * 1024));
@@ -490,13 +490,13 @@ static int turn(struct weir_loop *loop)
 
 int weir_loop_run(struct weir_loop *loop)
 {
-    struct weir_loop *before = running_loop;
+    struct weir_loop *before = weir__running_loop;
     int res;
 
     assert(weir__loop_here(loop) && "weir_loop_run: another thread opened the loop");
     assert(!loop->running && "weir_loop_run: it runs already");
     assert(!loop->ended && "weir_loop_run: the loop has ended");
-    running_loop = loop;
+    weir__running_loop = loop;
     loop->running = true;
     loop->now_ns = weir_now_ns();
     weir__watchdog_enter(loop);
@@ -517,7 +517,7 @@ int weir_loop_run(struct weir_loop *loop)
     }
     loop->running = false;
     weir__watchdog_leave(loop);
-    running_loop = before;
+    weir__running_loop = before;
     return res < 0 ? res : 0;
 }
 
@@ -564,7 +564,7 @@ void weir_loop_free(struct weir_loop *loop)
 
 struct weir_loop *weir_loop_self(void)
 {
-    return running_loop;
+    return weir__running_loop;
 }
 
 const char *weir_loop_engine(const struct weir_loop *loop)

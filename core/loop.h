@@ -443,6 +443,11 @@ static inline uint32_t weir__bufs_to_receive(const struct weir_loop *loop)
 
 /* Whether the calling thread is the loop's, running or not. */
 bool weir__loop_here(const struct weir_loop *loop);
+
+/* weir_loop_self(). Initial-exec: one load, also in the shared library, for it is asked at every
+ * lock; it takes a word of what the loader keeps for libraries opened late. */
+extern __thread struct weir_loop *weir__running_loop __attribute__((tls_model("initial-exec")));
+
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);
 /* Cancels a held op, or one that waits in a line of the refused. It completes later, never from

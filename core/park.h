@@ -53,7 +53,7 @@ static inline void weir__sync_enter(struct weir__sync *sync)
 {
     if (sync->across)
         pthread_mutex_lock(&sync->guard);
-    else if (weir__unlikely(sync->loop != weir_loop_self() || !sync->loop))
+    else if (weir__unlikely(sync->loop != weir__running_loop || !sync->loop))
         weir__sync_bind(sync);
 }
 
@@ -98,7 +98,8 @@ int weir__park_unguarded(struct weir_task *task, void *object, enum weir__park_k
 /* The running task, for a call that may wait; asserts with its name that there is one. */
 #define weir__task_needed(name)                                                                    \
     ({                                                                                             \
-        struct weir_task *task_ = weir_task_self();                                                \
+        struct weir_loop *loop_ = weir__running_loop;                                              \
+        struct weir_task *task_ = loop_ ? loop_->task : NULL;                                      \
         assert(task_ &&name ": not in a task");                                                    \
         task_;                                                                                     \
     })
