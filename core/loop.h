@@ -103,6 +103,8 @@ bool weir__task_resume(struct weir_task *task);
 void weir__locals_end(struct weir_task *task);
 /* The loop's time to drain is over: every wait of every task ends, shielded or not. */
 void weir__tasks_cut(struct weir_loop *loop);
+/* An unwait for what nothing cuts short. */
+void weir__goes_on_waiting(struct weir_task *task, int why);
 /* A wait until an op completes; `object` is the op. The second is not to be interrupted. */
 extern const struct weir__wait weir__op_wait, weir__op_through_wait;
 /* `object` is the connection, and the task that is joined. */

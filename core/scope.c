@@ -109,13 +109,8 @@ void weir_scope_open(struct weir_scope *scope, uint64_t deadline_ns, unsigned fl
         weir__timer_arm(&task->loop->wheel, &scope->deadline, deadline_ns);
 }
 
-static void goes_on_waiting(struct weir_task *task, int why)
-{
-    (void)task;
-    (void)why;
-}
-
-static const struct weir__wait children_wait = {"for the tasks of its scope", goes_on_waiting};
+static const struct weir__wait children_wait = {"for the tasks of its scope",
+                                                weir__goes_on_waiting};
 
 /* Those whose handle somebody may hold. */
 static void free_ended(struct weir_scope *scope)

@@ -227,12 +227,8 @@ void weir__select_abandon(struct weir__select *select)
     leave_lines(select);
 }
 
-static void goes_on_waiting(struct weir_task *task, int why)
-{
-    (void)task, (void)why;
-}
-
-static const struct weir__wait collect_wait = {"for polls that it cancelled", goes_on_waiting};
+static const struct weir__wait collect_wait = {"for polls that it cancelled",
+                                               weir__goes_on_waiting};
 
 /* They lie in the caller's memory. */
 static void collect_ops(struct weir__select *select)

@@ -122,14 +122,8 @@ int weir_signal_wait(struct weir_signals *signals, struct weir_signal *signal, u
     return res;
 }
 
-static void goes_on_waiting(struct weir_task *task, int why)
-{
-    (void)task;
-    (void)why;
-}
-
 static const struct weir__wait close_wait = {"for those to leave who wait for signals",
-                                             goes_on_waiting};
+                                             weir__goes_on_waiting};
 
 void weir_signals_close(struct weir_signals *signals)
 {

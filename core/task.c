@@ -101,13 +101,13 @@ int weir__task_op(struct weir_task *task, struct weir__op *op, uint64_t deadline
     return res ? res : submit_and_wait(task, op, &weir__op_wait, deadline_ns);
 }
 
-static void goes_on_waiting(struct weir_task *task, int why)
+void weir__goes_on_waiting(struct weir_task *task, int why)
 {
     (void)task;
     (void)why;
 }
 
-const struct weir__wait weir__op_through_wait = {"for an op", goes_on_waiting};
+const struct weir__wait weir__op_through_wait = {"for an op", weir__goes_on_waiting};
 
 int weir__task_op_through(struct weir_task *task, struct weir__op *op)
 {
