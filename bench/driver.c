@@ -249,21 +249,17 @@ const char *weir__driver_error(const struct driver *driver)
     return driver->error;
 }
 
-static int too_many_pids(struct driver *driver, unsigned count)
-{
-    snprintf(driver->error, sizeof(driver->error), "%u server processes, at most %d", count,
-             WEIR__DRIVER_PIDS_MAX);
-    return -EINVAL;
-}
-
 int weir__driver_open(struct driver *driver, const struct driver_target *target,
                       uint32_t *target_id)
 {
     uint64_t connect_ns = target->connect_timeout_ns;
     if (connect_ns == 0)
         connect_ns = weir__driver_connect_timeout_ns(target->conns);
-    if (target->pid_count > WEIR__DRIVER_PIDS_MAX)
-        return too_many_pids(driver, target->pid_count);
+    if (target->pid_count > WEIR__DRIVER_PIDS_MAX) {
+        snprintf(driver->error, sizeof(driver->error), "%u server processes, at most %d",
+                 target->pid_count, WEIR__DRIVER_PIDS_MAX);
+        return -EINVAL;
+    }
     driver->request.target = *target;
     int rc = ask(driver, DRIVE_OPEN, connect_ns);
     if (rc < 0)
@@ -316,18 +312,6 @@ int weir__driver_burst(struct driver *driver, uint32_t target_id, uint64_t bound
     if (rc == 0)
         *out = driver->reply.slice;
     return rc;
-}
-
-int weir__driver_set_pids(struct driver *driver, uint32_t target_id, const pid_t *pids,
-                          unsigned count)
-{
-    if (count > WEIR__DRIVER_PIDS_MAX)
-        return too_many_pids(driver, count);
-    driver->request.target_id = target_id;
-    driver->request.target.pid_count = count;
-    if (count > 0)
-        memcpy(driver->request.target.server_pids, pids, count * sizeof(*pids));
-    return ask(driver, DRIVE_SET_PIDS, 0);
 }
 
 int weir__driver_close(struct driver *driver, uint32_t target_id)

@@ -219,13 +219,6 @@ int weir__driver_burst(struct driver *driver, uint32_t target_id, uint64_t bound
                        struct driver_slice *out);
 
 /*
- * Tells the driver the processes of a target's server anew (children come and go). Returns 0,
- * -EINVAL past WEIR__DRIVER_PIDS_MAX, -ENOENT, -EPIPE.
- */
-int weir__driver_set_pids(struct driver *driver, uint32_t target_id, const pid_t *pids,
-                          unsigned count);
-
-/*
  * Closes the target's connections (with reset: no TIME_WAIT is left behind). Returns 0; -EPROTO if
  * bytes nobody asked for were waiting on one; -ENOENT; -EPIPE.
  */

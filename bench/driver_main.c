@@ -75,14 +75,6 @@ static int drive_open(struct drive *drive)
     return 0;
 }
 
-static int drive_set_pids(struct drive_target *target, const struct driver_target *from)
-{
-    target->spec.pid_count = from->pid_count;
-    memcpy(target->spec.server_pids, from->server_pids,
-           from->pid_count * sizeof(from->server_pids[0]));
-    return 0;
-}
-
 static int drive_close(struct drive *drive, uint32_t id)
 {
     int rc = weir__drive_target_close(drive->targets[id], drive->reply.error);
@@ -111,8 +103,6 @@ static int drive_perform(struct drive *drive)
     case DRIVE_BURST:
         return weir__drive_target_burst(target, drive_cpus(drive), request->duration_ns,
                                         &reply->slice, reply->error);
-    case DRIVE_SET_PIDS:
-        return drive_set_pids(target, &request->target);
     default:
         return drive_close(drive, id);
     }

@@ -15,7 +15,6 @@ enum drive_verb {
     DRIVE_OPEN,
     DRIVE_SLICE,
     DRIVE_BURST,
-    DRIVE_SET_PIDS,
     DRIVE_CLOSE,
 };
 
@@ -26,7 +25,7 @@ struct drive_request {
     cpu_set_t cpus;       /* START, if pinned */
     bool pinned;
     unsigned threads;            /* START: at least 1 */
-    struct driver_target target; /* OPEN; SET_PIDS: only its pids */
+    struct driver_target target; /* OPEN */
 };
 
 struct drive_reply {
@@ -39,7 +38,7 @@ struct drive_reply {
 /* The bytes of a request that mean something: of the processes, as many as there are. */
 static inline size_t weir__drive_request_bytes(const struct drive_request *request)
 {
-    if (request->verb != DRIVE_OPEN && request->verb != DRIVE_SET_PIDS)
+    if (request->verb != DRIVE_OPEN)
         return offsetof(struct drive_request, target);
     return offsetof(struct drive_request, target.server_pids) +
            request->target.pid_count * sizeof request->target.server_pids[0];
