@@ -18,6 +18,7 @@
  * dial.c   connections to names              resolve*.c  names
  * dgram.c   datagram sockets                  message.c   messages in lent buffers
  * watchdog.c  who holds a loop
+ * splice.c splices
  */
 #ifndef WEIR_CORE_LOOP_H
 #define WEIR_CORE_LOOP_H
@@ -247,12 +248,24 @@ void weir__conn_drop_received(struct weir_conn *conn);
 bool weir__conn_serve(struct weir_conn *conn);
 void weir__conns_run(struct weir_loop *loop);
 void weir__conns_feed(struct weir_loop *loop);
+/* In a task, for one that reads the descriptor itself: stops the receive, and waits until that has
+ * ended; what it had received stays in the queue. 0, -ESHUTDOWN. */
+int weir__conn_take(struct weir_conn *conn);
+/* The receive goes on. */
+void weir__conn_give_back(struct weir_conn *conn);
+/* The first of the queue, or NULL; and `bytes` of it are done with. */
+struct weir__buf *weir__conn_received(const struct weir_conn *conn);
+void weir__conn_consume(struct weir_conn *conn, uint32_t bytes);
 
 /* Wakes the tasks that wait for unsent bytes to go. */
 void weir__conn_wake_senders(struct weir_conn *conn, int res);
 void weir__conn_fail(struct weir_conn *conn, int error);
 void weir__conn_drop_unsent(struct weir_conn *conn);
 void weir__conns_flush(struct weir_loop *loop);
+/* Around a task's own sends: waits until it is its turn, and holds the others' back. Only after 0
+ * the end, which gives 0, or -ESHUTDOWN: the connection closed meanwhile, and may be gone. */
+int weir__conn_send_begin(struct weir_conn *conn, uint64_t deadline_ns);
+int weir__conn_send_end(struct weir_conn *conn);
 void weir__bufs_feed(struct weir_loop *loop);
 
 static inline bool weir__conn_unsent(const struct weir_conn *conn)

@@ -100,6 +100,10 @@ enum weir__op_flags {
                                gives are the process's                                           */
     WEIR__OP_ZERO_COPY = 128, /* in, SEND: the kernel may send from the memory itself; it completes
                                when that is done with it                                         */
+
+    /* core's, of a connection's receive: it is not to be armed; recv.c. The bit is RESET's, which
+     * is a CLOSE's. */
+    WEIR__OP_TAKEN = WEIR__OP_RESET,
 };
 
 /* Called on the loop's thread while the engine reaps. Never runs user code, never waits; it may

@@ -132,7 +132,7 @@ static bool wants_input(const struct weir_conn *conn)
     unsigned not = CONN_EOF | CONN_CLOSING | CONN_STARVED;
 
     return !(conn->flags & not ) && !conn->error && conn->rx_bufs < conn->loop->rx_bufs_max &&
-           !holds_fds(conn);
+           !holds_fds(conn) && !(conn->rx.flags & WEIR__OP_TAKEN);
 }
 
 static void arm(struct weir_conn *conn);
@@ -143,11 +143,15 @@ static bool has_news(const struct weir_conn *conn)
     return conn->rx_head || conn->flags & CONN_EOF || conn->error;
 }
 
+static void wake_taker(struct weir_conn *conn);
+
 static void rx_done(struct weir__op *op)
 {
     struct weir_conn *conn = weir__container(op, struct weir_conn, rx);
 
     take_result(conn);
+    if (weir__unlikely(op->flags & WEIR__OP_TAKEN) && op->state == WEIR__OP_IDLE)
+        wake_taker(conn);
     if (conn->flags & CONN_CLOSING) {
         if (op->state == WEIR__OP_IDLE)
             weir__conn_close_step(conn);
@@ -267,17 +271,23 @@ static __attribute__((noinline)) uint32_t armed_again(struct weir_conn *conn, st
     return buf->len;
 }
 
-static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
+/* The first of the queue. */
+static void unlink_received(struct weir_conn *conn, const struct weir__buf *buf)
 {
-    struct weir_loop *loop = conn->loop;
-    struct weir__buf *buf = &loop->bufs.bufs[conn->rx_head];
-
     conn->rx_head = 0;
     if (buf->next) {
         buf->next->last = buf->last;
         conn->rx_head = (uint16_t)buf->next->index;
     }
     conn->rx_bufs--;
+}
+
+static uint32_t pop_received(struct weir_conn *conn, struct weir_buf *out)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *buf = &loop->bufs.bufs[conn->rx_head];
+
+    unlink_received(conn, buf);
     conn->budget--;
     *out = (struct weir_buf){.data = buf->data, .len = buf->len, .id = buf->index};
     if (weir__unlikely(conn->rx.state == WEIR__OP_IDLE))
@@ -311,6 +321,7 @@ __attribute__((noinline)) static int wait_for_input(struct weir_conn *conn, stru
 {
     int res = 0;
 
+    assert(!(conn->rx.flags & WEIR__OP_TAKEN) && "weir_recv: a splice reads this connection");
     arm(conn);
     weir__conn_enter(conn, task);
     if (conn->rx_head) {
@@ -431,6 +442,70 @@ int weir__conn_unwatch(struct weir_conn *conn, struct weir_task *task)
     conn->budget = res ? conn->budget : WEIR__BURST_BUDGET;
     weir__conn_leave(conn, task);
     return res;
+}
+
+/* ---- for those that read the descriptor themselves ------------------------------------------- */
+
+static void goes_on_waiting(struct weir_task *task, int why)
+{
+    (void)task;
+    (void)why;
+}
+
+static const struct weir__wait take_wait = {"for a receive to be stopped", goes_on_waiting};
+
+static void wake_taker(struct weir_conn *conn)
+{
+    for (struct weir_task *task = weir__conn_waiters(conn); task; task = task->waits_next)
+        if (task->wait == &take_wait)
+            weir__task_wake(task, 0);
+}
+
+/* Not cut short: a cancelled receive ends soon. */
+int weir__conn_take(struct weir_conn *conn)
+{
+    struct weir_task *task = conn->loop->task;
+    int res = 0;
+
+    assert(!(conn->flags & (CONN_RECEIVING | CONN_CLOSING)) && "another task receives");
+    assert(!(conn->rx.flags & WEIR__OP_TAKEN) && "another splice reads this connection");
+    conn->rx.flags |= WEIR__OP_TAKEN;
+    if (conn->rx.state == WEIR__OP_IDLE)
+        return 0;
+    if (conn->rx.state == WEIR__OP_HELD)
+        weir__cancel(conn->loop, &conn->rx);
+    weir__conn_enter(conn, task);
+    weir__task_wait(task, &take_wait, conn, WEIR_FOREVER);
+    if (conn->flags & CONN_CLOSING)
+        res = -ESHUTDOWN;
+    weir__conn_leave(conn, task);
+    return res;
+}
+
+void weir__conn_give_back(struct weir_conn *conn)
+{
+    conn->rx.flags &= (uint8_t)~WEIR__OP_TAKEN;
+    arm(conn);
+}
+
+struct weir__buf *weir__conn_received(const struct weir_conn *conn)
+{
+    return conn->rx_head ? &conn->loop->bufs.bufs[conn->rx_head] : NULL;
+}
+
+void weir__conn_consume(struct weir_conn *conn, uint32_t bytes)
+{
+    struct weir_loop *loop = conn->loop;
+    struct weir__buf *buf = weir__conn_received(conn);
+
+    assert(bytes <= buf->len);
+    buf->data += bytes;
+    buf->len -= bytes;
+    if (buf->len)
+        return;
+    unlink_received(conn, buf);
+    loop->bufs_out--;
+    weir__buf_put(&loop->bufs, buf);
 }
 
 /* ---- running handlers ------------------------------------------------------------------------ */

@@ -305,21 +305,39 @@ static int run_op(struct weir_conn *conn, struct weir__op *op, uint64_t deadline
     return rest < 0 ? rest : (int)all.iov_len;
 }
 
+int weir__conn_send_begin(struct weir_conn *conn, uint64_t deadline_ns)
+{
+    int res = wait_for_turn(conn, deadline_ns);
+
+    if (res)
+        return res;
+    weir__conn_enter(conn, conn->loop->task);
+    conn->flags |= CONN_SENDING;
+    return 0;
+}
+
+int weir__conn_send_end(struct weir_conn *conn)
+{
+    conn->flags &= (uint16_t)~CONN_SENDING;
+    list_for_flush(conn);
+    if (conn->flags & CONN_DRAINING)
+        weir__conn_wake_senders(conn, conn->error);
+    int res = conn->flags & CONN_CLOSING ? -ESHUTDOWN : 0;
+    weir__conn_leave(conn, conn->loop->task);
+    return res;
+}
+
 /* A send or a shutdown of the running task, when it is its turn. -ESHUTDOWN if the connection
  * closed meanwhile, even if all was sent: whoever is told of success may go on with the connection.
  */
 static int perform(struct weir_conn *conn, struct weir__op *op, uint64_t deadline_ns)
 {
-    struct weir_task *task = conn->loop->task;
     assert(weir__loop_here(conn->loop) && "weir_send_all: a foreign thread");
-    int res = wait_for_turn(conn, deadline_ns);
+    int res = weir__conn_send_begin(conn, deadline_ns);
 
     if (res)
         return res;
-    weir__conn_enter(conn, task);
-    conn->flags |= CONN_SENDING;
     res = run_op(conn, op, deadline_ns);
-    conn->flags &= (uint16_t)~CONN_SENDING;
     if (res > 0)
         conn->loop->stats.bytes_out += (uint64_t)res;
     if (res < 0 && op->kind == WEIR__OP_SEND && !conn->error) {
@@ -327,13 +345,8 @@ static int perform(struct weir_conn *conn, struct weir__op *op, uint64_t deadlin
         weir__conn_drop_unsent(conn);
         weir__conn_notify(conn);
     }
-    list_for_flush(conn);
-    if (conn->flags & CONN_DRAINING)
-        weir__conn_wake_senders(conn, conn->error);
-    if (conn->flags & CONN_CLOSING)
-        res = -ESHUTDOWN;
-    weir__conn_leave(conn, task);
-    return res;
+    int closed = weir__conn_send_end(conn);
+    return closed ? closed : res;
 }
 
 static int send_memory(struct weir_conn *conn, const void *data, size_t bytes, uint8_t flags,

@@ -331,5 +331,6 @@ int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns
 
 #include <weir/net.h>
 #include <weir/shards.h>
+#include <weir/splice.h>
 
 #endif
