@@ -30,14 +30,24 @@ static struct report *report;
 static const char *filter;
 static int number;
 
+/* LeakSanitizer asks this at the end of each process, where its search is most of what a small test
+ * costs: WEIR_TEST_LEAKS=off is for programs that are run many times in other ways. */
+int __lsan_is_turned_off(void) __attribute__((visibility("default")));
+int __lsan_is_turned_off(void)
+{
+    const char *leaks = getenv("WEIR_TEST_LEAKS");
+
+    return leaks && strcmp(leaks, "off") == 0;
+}
+
 void standin_add_test(struct standin_test *test)
 {
     struct standin_test **at = &tests;
 
     /* In order of suite and name, as Criterion runs them. */
-    while (*at != NULL && (strcmp((*at)->suite, test->suite) < 0 ||
-                           (strcmp((*at)->suite, test->suite) == 0 &&
-                            strcmp((*at)->name, test->name) < 0)))
+    while (*at != NULL &&
+           (strcmp((*at)->suite, test->suite) < 0 ||
+            (strcmp((*at)->suite, test->suite) == 0 && strcmp((*at)->name, test->name) < 0)))
         at = &(*at)->next;
     test->next = *at;
     *at = test;
@@ -220,6 +230,8 @@ int criterion_handle_args(int count, char **arguments, bool handle_unknown)
     for (int i = 1; i < count; i++) {
         if (strncmp(arguments[i], "--filter=", 9) == 0)
             filter = arguments[i] + 9;
+        else if (strcmp(arguments[i], "--filter") == 0 && i + 1 < count)
+            filter = arguments[++i];
         if (strcmp(arguments[i], "--list") == 0) {
             for (struct standin_test *test = tests; test != NULL; test = test->next)
                 printf("%s/%s\n", test->suite, test->name);
