@@ -110,7 +110,8 @@ static void connect_set_up(const struct matrix_cell *cell)
     if (cell->completes || cell->fails)
         return;
     filling = peer_socket(AF_INET);
-    check_int(connect(filling, (struct sockaddr *)&there, there_bytes), ==, 0);
+    int connected = connect(filling, (struct sockaddr *)&there, there_bytes);
+    check(connected == 0, "errno %d", errno);
     do /* of a listening socket these are the length of its backlog, and the most */
         check_int(getsockopt(listening, IPPROTO_TCP, TCP_INFO, &info, &bytes), ==, 0);
     while (info.tcpi_unacked <= info.tcpi_sacked);
