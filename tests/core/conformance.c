@@ -10,6 +10,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -318,10 +319,25 @@ int peer_socket(int family)
     return fd;
 }
 
+/* In the thread of a ring the kernel's own work for that may interrupt a connect, which goes on all
+ * the same: see connect(2), EINTR. */
+void peer_connect_address(int fd, const struct sockaddr_storage *address, socklen_t address_bytes)
+{
+    struct pollfd until = {.fd = fd, .events = POLLOUT};
+    int error = 0;
+    socklen_t bytes = sizeof error;
+    if (connect(fd, (const struct sockaddr *)address, address_bytes) == 0)
+        return;
+    check(errno == EINTR, "connect: errno %d", errno);
+    while (poll(&until, 1, PEER_SECONDS * 1000) < 0)
+        check(errno == EINTR, "poll: errno %d", errno);
+    check_int(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes), ==, 0);
+    check_int(error, ==, 0);
+}
+
 void peer_connect_fd(int fd, const struct conf_server *server)
 {
-    int result = connect(fd, (const struct sockaddr *)&server->address, server->address_bytes);
-    check(result == 0, "connect: errno %d", errno);
+    peer_connect_address(fd, &server->address, server->address_bytes);
 }
 
 int peer_connect_sized(const struct conf_server *server, int receive_bytes, int send_bytes)

@@ -136,6 +136,7 @@ int peer_socket(int family);
 /* With socket buffers of that size; 0: the system's. */
 int peer_connect_sized(const struct conf_server *server, int receive_bytes, int send_bytes);
 int peer_connect(const struct conf_server *server);
+void peer_connect_address(int fd, const struct sockaddr_storage *address, socklen_t address_bytes);
 void peer_connect_fd(int fd, const struct conf_server *server);
 /* A listening socket on 127.0.0.1 that is not weir's; 0 for the system's receive_bytes. */
 int peer_listen(struct sockaddr_storage *address, socklen_t *address_bytes, int backlog,

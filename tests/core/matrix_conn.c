@@ -110,8 +110,7 @@ static void connect_set_up(const struct matrix_cell *cell)
     if (cell->completes || cell->fails)
         return;
     filling = peer_socket(AF_INET);
-    int connected = connect(filling, (struct sockaddr *)&there, there_bytes);
-    check(connected == 0, "errno %d", errno);
+    peer_connect_address(filling, &there, there_bytes);
     do /* of a listening socket these are the length of its backlog, and the most */
         check_int(getsockopt(listening, IPPROTO_TCP, TCP_INFO, &info, &bytes), ==, 0);
     while (info.tcpi_unacked <= info.tcpi_sacked);
