@@ -12,14 +12,7 @@
 #include "core/park.h"
 #include "core/spec.h"
 
-/* initial-exec: no call to __tls_get_addr at every question who runs. */
 __thread struct weir_loop *weir__running_loop;
-
-/* Its address is each thread's own. */
-bool weir__loop_here(const struct weir_loop *loop)
-{
-    return loop->thread == &weir__running_loop;
-}
 
 uint64_t weir_now_ns(void)
 {

@@ -456,12 +456,21 @@ static inline uint32_t weir__bufs_to_receive(const struct weir_loop *loop)
     return all > loop->bufs_out ? all - loop->bufs_out : 0;
 }
 
-/* Whether the calling thread is the loop's, running or not. */
-bool weir__loop_here(const struct weir_loop *loop);
-
 /* weir_loop_self(). Initial-exec: one load, also in the shared library, for it is asked at every
  * lock; it takes a word of what the loader keeps for libraries opened late. */
 extern __thread struct weir_loop *weir__running_loop __attribute__((tls_model("initial-exec")));
+
+/* Whether the calling thread is the loop's, running or not: the address is each thread's own. */
+static inline bool weir__loop_here(const struct weir_loop *loop)
+{
+    return loop->thread == &weir__running_loop;
+}
+
+/* weir_task_self(), likewise. */
+static inline struct weir_task *weir__task_here(void)
+{
+    return weir__running_loop ? weir__running_loop->task : NULL;
+}
 
 /* Takes the op, or queues it until the engine has room. WEIR__DONE or WEIR__QUEUED. */
 int weir__submit(struct weir_loop *loop, struct weir__op *op);

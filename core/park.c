@@ -18,8 +18,8 @@ void weir__sync_deinit(struct weir__sync *sync)
 void weir__sync_bind(struct weir__sync *sync)
 {
     if (!sync->loop) /* also where no loop runs yet: then it is not bound */
-        sync->loop = weir_loop_self();
-    assert(sync->loop == weir_loop_self() &&
+        sync->loop = weir__running_loop;
+    assert(sync->loop == weir__running_loop &&
            "a mutex, channel… of one loop is used on another thread: it wants WEIR_ACROSS");
 }
 
@@ -82,7 +82,7 @@ void weir__grant(struct weir__grants *grants, struct weir__waiter *waiter, int r
     struct weir_loop *loop = waiter->task->loop;
 
     waiter->res = res;
-    if (!waiter->sync->across || loop == weir_loop_self()) {
+    if (!waiter->sync->across || loop == weir__running_loop) {
         weir__task_wake(waiter->task, res);
         return;
     }

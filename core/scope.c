@@ -79,7 +79,7 @@ static void deadline_passed(struct weir__timer *timer)
 void weir_scope_cancel(struct weir_scope *scope)
 {
     assert(scope->owner && "weir_scope_cancel: the scope is not open");
-    assert(weir_loop_self() == scope->owner->loop && "weir_scope_cancel: a foreign thread");
+    assert(weir__running_loop == scope->owner->loop && "weir_scope_cancel: a foreign thread");
     end_early(scope, -ECANCELED, -ECANCELED);
 }
 
@@ -87,7 +87,7 @@ void weir_scope_cancel(struct weir_scope *scope)
 
 void weir_scope_open(struct weir_scope *scope, uint64_t deadline_ns, unsigned flags)
 {
-    struct weir_task *task = weir_task_self();
+    struct weir_task *task = weir__task_here();
 
     assert(task && "weir_scope_open: not in a task");
     assert(!(flags & ~(unsigned)WEIR_SHIELD) && "weir_scope_open: unknown flags");
@@ -129,7 +129,7 @@ int weir_scope_close(struct weir_scope *scope)
     struct weir_task *task = scope->owner;
 
     assert(task && "weir_scope_close: the scope is not open");
-    assert(task == weir_task_self() && "weir_scope_close: another task opened it");
+    assert(task == weir__task_here() && "weir_scope_close: another task opened it");
     assert(task->scope == scope && "weir_scope_close: one opened after it is still open");
     while (scope->live)
         weir__task_wait(task, &children_wait, scope, WEIR_FOREVER);
@@ -182,7 +182,7 @@ int weir_scope_spawn_at(struct weir_scope *scope, struct weir_task **task_out, w
     struct weir_task *owner = scope->owner;
 
     assert(owner && "weir_scope_spawn: the scope is not open");
-    assert(weir_loop_self() == owner->loop && "weir_scope_spawn: a foreign thread");
+    assert(weir__running_loop == owner->loop && "weir_scope_spawn: a foreign thread");
     assert(fn);
     int cut = cut_from(scope, owner);
     if (cut)

@@ -122,12 +122,14 @@ static void task_main(void *argument)
 
     if (task->home) {
         int res = task->child(task->argument);
-        weir__locals_end(task);
+        if (task->locals_set)
+            weir__locals_end(task);
         assert(task->scope == task->home && "a task ended with a scope open: close it first");
         weir__scope_left(task, res);
     } else {
         task->fn(task->argument);
-        weir__locals_end(task);
+        if (task->locals_set)
+            weir__locals_end(task);
         assert(!task->scope && "a task ended with a scope open: close it first");
     }
     task->done = true;
@@ -243,7 +245,7 @@ const struct weir__wait weir__join_wait = {"for a task to end", join_unwait};
 
 int weir_join(struct weir_task *joined, uint64_t deadline_ns)
 {
-    struct weir_task *task = weir_task_self();
+    struct weir_task *task = weir__task_here();
 
     assert(task && "weir_join: not in a task");
     assert(task->loop == joined->loop && "weir_join: a task of another loop");
@@ -287,9 +289,7 @@ void weir__tasks_cut(struct weir_loop *loop)
 
 struct weir_task *weir_task_self(void)
 {
-    struct weir_loop *loop = weir_loop_self();
-
-    return loop ? loop->task : NULL;
+    return weir__task_here();
 }
 
 /* ---- waits for nothing but time -------------------------------------------------------------- */
@@ -303,7 +303,7 @@ static const struct weir__wait sleep_wait = {"for a time", sleep_unwait};
 
 int weir_sleep_until(uint64_t deadline_ns)
 {
-    struct weir_task *task = weir_task_self();
+    struct weir_task *task = weir__task_here();
 
     assert(task && "weir_sleep_until: not in a task");
     int res = weir__task_check(task);
@@ -325,7 +325,7 @@ static void yielded(struct weir_task *task)
 
 int weir_yield(void)
 {
-    struct weir_task *task = weir_task_self();
+    struct weir_task *task = weir__task_here();
 
     assert(task && "weir_yield: not in a task");
     int res = weir__task_check(task);
