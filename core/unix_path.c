@@ -65,7 +65,8 @@ int weir__bind(int fd, const struct sockaddr *address, socklen_t bytes, mode_t m
     struct weir__unix_path *made = calloc(1, sizeof *made);
     if (!made)
         return -ENOMEM;
-    int error = bind_path(fd, address, bytes, mode, made);
+    int error = bytes > sizeof(struct sockaddr_un) ? -EINVAL /* as bind(2) has it */
+                                                   : bind_path(fd, address, bytes, mode, made);
     if (error)
         free(made);
     else

@@ -375,3 +375,20 @@ CONFORMANCE(senders_wait_for_room_in_turn_until_deadline_cancel_or_close)
 {
     conf_run(NULL, senders_wait, NULL);
 }
+
+/* ---- wrong addresses ------------------------------------------------------------------------- */
+
+static void bind_too_long(void *argument)
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNIX};
+    struct weir_dgram *dgram;
+    strcpy(((struct sockaddr_un *)&address)->sun_path, "/tmp/weir-never-made");
+    struct weir_dgram_options options = {.bind = (struct sockaddr *)&address,
+                                         .bind_bytes = sizeof address};
+    check_int(weir_dgram_open(self(), &dgram, &options), ==, -EINVAL);
+}
+
+CONFORMANCE(an_address_longer_than_a_unix_sockets_is_refused)
+{
+    conf_run(NULL, bind_too_long, NULL);
+}
