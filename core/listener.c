@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/message.h"
 #include "core/unix_path.h"
 
 enum { PAUSE_NS = 100000000 };
@@ -377,6 +378,13 @@ int weir__listen(struct weir_loop *loop, struct weir_listener **out,
 {
     struct weir__unix_path *path = NULL;
     int on = 1;
+    if (options->fds && loop->bufs.buf_bytes < WEIR__MESSAGE_ROOM) {
+        if (options->fd > 0)
+            close(options->fd);
+        snprintf(why, why_bytes, "descriptors come with messages: give the loop buf_bytes of %d",
+                 WEIR__MESSAGE_ROOM);
+        return -EINVAL;
+    }
     int fd = options->fd > 0 ? options->fd : open_socket(options, &path, why, why_bytes);
     if (fd < 0)
         return fd;

@@ -413,6 +413,8 @@ void weir_conn_take_fds(struct weir_conn *conn)
            "weir_conn_take_fds: not a Unix connection of weir_connect()");
     assert(conn->rx.state == WEIR__OP_IDLE && !conn->rx_head &&
            "weir_conn_take_fds: it has received already");
+    assert(conn->loop->bufs.buf_bytes >= WEIR__MESSAGE_ROOM &&
+           "weir_conn_take_fds: the loop's buf_bytes is below 512");
     conn->rx.kind = WEIR__OP_RECVMSG;
 }
 

@@ -402,3 +402,20 @@ CONFORMANCE(a_send_without_a_copy_ends_though_the_peer_never_reads)
 {
     conf_run(NULL, never_acknowledged, NULL);
 }
+
+static void listen_with_small_buffers(void *argument)
+{
+    struct weir_listen_options options = {
+        .handler = conf_echo, .address = "unix:@weir-small-buffers", .fds = true};
+    struct weir_listener *listener;
+    char why[256] = "";
+    check_int(weir_listen(weir_loop_self(), &listener, &options, why, sizeof why), ==, -EINVAL);
+    check(strstr(why, "buf_bytes"), "%s", why);
+}
+
+/* What comes before the bytes would not fit. */
+CONFORMANCE(who_takes_descriptors_needs_buffers_of_512_bytes)
+{
+    struct weir_loop_options options = {.buf_bytes = 511};
+    conf_run(&options, listen_with_small_buffers, NULL);
+}

@@ -53,7 +53,7 @@ int weir_conn_send_fds(struct weir_conn *conn, const void *data, size_t bytes, c
 int weir_conn_recv_fds(struct weir_conn *conn, struct weir_buf *buf, struct weir_fds *fds,
                        uint64_t deadline_ns);
 /* A Unix connection of weir_connect() may receive descriptors from now on: before its first
- * receive. */
+ * receive. The loop's buf_bytes is 512 at least. */
 void weir_conn_take_fds(struct weir_conn *conn);
 
 /* ---- without a copy -------------------------------------------------------------------------- */

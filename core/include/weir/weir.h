@@ -215,7 +215,8 @@ struct weir_listen_options {
                                ends; "unix:@name": one of unix(7)'s abstract names */
     uint16_t port;          /* 0: a free one, see weir_listener_address() */
     unsigned mode;          /* permissions of a Unix socket's path; 0: what umask leaves */
-    bool fds;               /* Unix: connections may receive descriptors, weir_conn_recv_fds() */
+    bool fds;               /* Unix: connections may receive descriptors, weir_conn_recv_fds();
+                               -EINVAL where the loop's buf_bytes is below 512 */
     int backlog;            /* 0: SOMAXCONN */
     int fd;                 /* > 0: a listening socket of the caller's, for which the fields above,
                                reuseport and congestion do not count; taken over, and closed also
