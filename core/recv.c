@@ -448,13 +448,7 @@ int weir__conn_unwatch(struct weir_conn *conn, struct weir_task *task)
 
 /* ---- for those that read the descriptor themselves ------------------------------------------- */
 
-static void goes_on_waiting(struct weir_task *task, int why)
-{
-    (void)task;
-    (void)why;
-}
-
-static const struct weir__wait take_wait = {"for a receive to be stopped", goes_on_waiting};
+static const struct weir__wait take_wait = {"for a receive to be stopped", weir__goes_on_waiting};
 
 static void wake_taker(struct weir_conn *conn)
 {
