@@ -329,8 +329,10 @@ static int send_message(struct weir_dgram *dgram, const struct msghdr *message,
     bool first = !dgram->sender;
     if (first) {
         res = send_once(dgram, message);
-        if (res != -EAGAIN)
+        if (res != -EAGAIN) {
+            weir__task_unwaited(task); /* after which the socket may be gone */
             return res;
+        }
         dgram->sender = task;
     }
     dgram->users++;

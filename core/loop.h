@@ -68,6 +68,7 @@ struct weir_task {
     bool cancelled;  /* by weir_task_cancel(), or the end of the loop */
     bool detached, done;
     uint8_t locals_set; /* bit per key; local.c */
+    uint8_t unwaited;   /* calls in a row that did not have to wait; weir__task_unwaited() */
     bool moved; /* burst runner: suspended or cancelled, so another one runs what else is ready */
     struct weir_task *joiner;
     struct weir__select *select; /* in whose lines it is; select.c */
@@ -95,6 +96,9 @@ static inline int weir__task_check(const struct weir_task *task)
 {
     return task->cut;
 }
+/* A call that might have waited did not have to: after some in a row the others, and the loop, get
+ * their turn, or a task whose descriptor is always ready would keep the loop from all else. */
+void weir__task_unwaited(struct weir_task *task);
 /* A detached task, not yet runnable; NULL when out of stacks or memory. */
 struct weir_task *weir__task_new(struct weir_loop *loop, weir_task_fn *fn, void *argument,
                                  const char *name, const char *place);

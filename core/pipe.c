@@ -159,8 +159,10 @@ static int64_t transfer(enum weir__op_kind kind, int fd, void *data, size_t byte
                                    .offset = UINT64_MAX};
             return weir__task_op(task, &op, deadline_ns);
         }
-        if (now != -EAGAIN && now != -EINTR)
+        if (now != -EAGAIN && now != -EINTR) {
+            weir__task_unwaited(task);
             return now;
+        }
         if (now == -EAGAIN) {
             int events = weir__task_op(task, &op, deadline_ns);
             res = events < 0 ? events : 0;

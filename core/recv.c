@@ -513,6 +513,7 @@ static void run_handler(struct weir_conn *conn)
 
     conn->flags |= CONN_RUNNING;
     conn->budget = WEIR__BURST_BUDGET;
+    conn->loop->task->unwaited = 0;
     listener->handler(conn, listener->argument);
     conn->flags &= (uint16_t) ~(CONN_RUNNING | CONN_QUIET);
     if (conn->flags & CONN_FINISHED || !conn->loop->per_burst) {

@@ -46,6 +46,7 @@ int weir__task_wait(struct weir_task *task, const struct weir__wait *wait, void 
     task->wait_since_ns = task->loop->now_ns;
     task->interrupted = 0;
     task->moved = true;
+    task->unwaited = 0;
     weir__trace_task_wait(task, wait->name, object);
     if (deadline_ns != WEIR_FOREVER)
         weir__timer_arm(&task->loop->wheel, &task->deadline, deadline_ns);
@@ -87,8 +88,10 @@ static int submit_and_wait(struct weir_task *task, const struct weir__op *op,
     struct waited_op waited = {.op = *op, .task = task};
 
     waited.op.done = op_done;
-    if (weir__submit(task->loop, &waited.op) == WEIR__DONE)
+    if (weir__submit(task->loop, &waited.op) == WEIR__DONE) {
+        weir__task_unwaited(task);
         return waited.op.res;
+    }
     int res = weir__task_wait(task, wait, &waited.op, deadline_ns);
     assert(waited.op.state == WEIR__OP_IDLE);
     return res;
@@ -332,7 +335,16 @@ int weir_yield(void)
     if (res)
         return res;
     task->moved = true;
+    task->unwaited = 0;
     yielded(task);
     weir_coro_yield(NULL);
     return 0;
+}
+
+void weir__task_unwaited(struct weir_task *task)
+{
+    enum { IN_A_ROW = 64 };
+
+    if (++task->unwaited >= IN_A_ROW)
+        weir_yield(); /* cancelled or not: the call has its result */
 }

@@ -376,6 +376,35 @@ CONFORMANCE(senders_wait_for_room_in_turn_until_deadline_cancel_or_close)
     conf_run(NULL, senders_wait, NULL);
 }
 
+/* ---- the others' turn ------------------------------------------------------------------------ */
+
+static void raise_flag(void *argument)
+{
+    *(bool *)argument = true;
+}
+
+static void send_without_end(void *argument)
+{
+    struct sockaddr_in at, nobody;
+    struct weir_dgram *dgram = open_udp(&at);
+    int peer = peer_udp();
+    socklen_t bytes = sizeof nobody;
+    bool ran = false;
+    check_int(getsockname(peer, (struct sockaddr *)&nobody, &bytes), ==, 0);
+    check_int(weir_spawn(self(), NULL, raise_flag, &ran), ==, 0);
+    for (int i = 0; i < 10000 && !ran; i++)
+        check_int(weir_dgram_send(dgram, "x", 1, (struct sockaddr *)&nobody, bytes, WEIR_FOREVER),
+                  ==, 1);
+    check(ran, "the other task never ran");
+    weir_dgram_close(dgram);
+    peer_close(peer);
+}
+
+CONFORMANCE(a_task_that_sends_datagrams_without_end_lets_others_run)
+{
+    conf_run(NULL, send_without_end, NULL);
+}
+
 /* ---- wrong addresses ------------------------------------------------------------------------- */
 
 static void bind_too_long(void *argument)

@@ -240,3 +240,36 @@ CONFORMANCE(tasks_at_a_pipe_are_cancelled)
 {
     conf_run(NULL, cancel_both, NULL);
 }
+
+/* ---- the others' turn ------------------------------------------------------------------------ */
+
+static void raise_flag(void *argument)
+{
+    *(bool *)argument = true;
+}
+
+static void never_wait(void *argument)
+{
+    int ends[2];
+    char byte;
+    bool ran = false;
+    check_int(weir_pipe(ends), ==, 0);
+    check_int(weir_spawn(weir_loop_self(), NULL, raise_flag, &ran), ==, 0);
+    for (int i = 0; i < 10000 && !ran; i++) {
+        check_int(weir_fd_write(ends[1], "x", 1, WEIR_FOREVER), ==, 1);
+        check_int(weir_fd_read(ends[0], &byte, 1, WEIR_FOREVER), ==, 1);
+    }
+    check(ran, "the other task never ran");
+    ran = false;
+    check_int(weir_spawn(weir_loop_self(), NULL, raise_flag, &ran), ==, 0);
+    for (int i = 0; i < 10000 && !ran; i++)
+        check_int(weir_poll(weir_loop_self(), ends[1], POLLOUT, WEIR_FOREVER), ==, POLLOUT);
+    check(ran, "the other task never ran");
+    close(ends[0]);
+    close(ends[1]);
+}
+
+CONFORMANCE(a_task_whose_descriptor_is_always_ready_lets_others_run)
+{
+    conf_run(NULL, never_wait, NULL);
+}
