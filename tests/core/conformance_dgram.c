@@ -405,6 +405,32 @@ CONFORMANCE(a_task_that_sends_datagrams_without_end_lets_others_run)
     conf_run(NULL, send_without_end, NULL);
 }
 
+/* ---- the end of the loop --------------------------------------------------------------------- */
+
+enum { LAST_DATAGRAMS = 30 };
+
+static void receive_what_came_before_the_stop(void *argument)
+{
+    struct sockaddr_in at;
+    struct weir_dgram *dgram = open_udp(&at);
+    struct weir_datagram in = {0};
+    int peer = peer_udp(), count = 0, res;
+    for (int i = 0; i < LAST_DATAGRAMS; i++)
+        peer_send_to(peer, &at, "last", 4);
+    weir_loop_stop(self());
+    while ((res = weir_dgram_recv(dgram, &in, WEIR_FOREVER)) >= 0)
+        count++;
+    check_int(res, ==, -ECANCELED);
+    check_int(count, ==, LAST_DATAGRAMS);
+    weir_dgram_close(dgram);
+    peer_close(peer);
+}
+
+CONFORMANCE(datagrams_that_came_before_the_stop_are_received)
+{
+    conf_run(NULL, receive_what_came_before_the_stop, NULL);
+}
+
 /* ---- wrong addresses ------------------------------------------------------------------------- */
 
 static void bind_too_long(void *argument)
