@@ -28,15 +28,16 @@ static int print_answer(struct weir_conn *conn, uint64_t deadline_ns)
 
     while ((res = weir_recv_until(conn, &buf, deadline_ns)) > 0) {
         uint32_t at = 0;
-        for (; at < buf.len && !in_body && head_bytes < sizeof head; at++) {
+        for (; at < buf.len && !in_body && head_bytes < sizeof head - 1; at++) {
             head[head_bytes++] = (char)buf.data[at];
             in_body = head_bytes >= 4 && !memcmp(head + head_bytes - 4, "\r\n\r\n", 4);
         }
-        if (!in_body && head_bytes == sizeof head)
+        if (!in_body && head_bytes == sizeof head - 1)
             break;
         fwrite(buf.data + at, 1, buf.len - at, stdout);
     }
     weir_buf_put(weir_conn_loop(conn), &buf);
+    head[head_bytes] = '\0';
     if (res == 0 && (!in_body || sscanf(head, "HTTP/1.%*1[01] %3d", &status) != 1))
         return -EPROTO;
     if (in_body)
@@ -44,6 +45,7 @@ static int print_answer(struct weir_conn *conn, uint64_t deadline_ns)
     return res > 0 ? -EPROTO : res;
 }
 
+/* HTTP/1.0, for an answer to 1.1 may come in chunks. */
 static int ask(uint64_t deadline_ns)
 {
     struct weir_conn *conn;
@@ -51,7 +53,7 @@ static int ask(uint64_t deadline_ns)
     const char *path = url[path_at] ? url + path_at : "/";
     int bytes =
         snprintf(request, sizeof request,
-                 "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, authority);
+                 "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n", path, authority);
     if (bytes >= (int)sizeof request)
         return -EINVAL;
     int res = weir_dial(&conn, host, (uint16_t)port, deadline_ns);

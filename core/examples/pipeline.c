@@ -51,8 +51,10 @@ static void start_all(struct pipeline *pipeline, struct weir_process *stages)
     for (; !is_last && count < STAGES_MOST && !error; count += !error) {
         int ends[2] = {-1, STDOUT_FILENO};
         char **next = end_of(arguments, &is_last) + 1;
-        if (!is_last && pipe2(ends, O_CLOEXEC))
+        if (!is_last && pipe2(ends, O_CLOEXEC)) {
+            error = -errno;
             break;
+        }
         error = arguments[0] ? start(&stages[count], arguments, input, ends[1]) : -ENOENT;
         if (input != STDIN_FILENO)
             close(input);
@@ -64,7 +66,7 @@ static void start_all(struct pipeline *pipeline, struct weir_process *stages)
     if (input > STDIN_FILENO)
         close(input);
     pipeline->count = count;
-    pipeline->error = error;
+    pipeline->error = error || is_last ? error : -E2BIG;
 }
 
 /* Nothing is printed here: stdio wants more stack than a coroutine has. */
@@ -105,8 +107,9 @@ int main(int count, char **arguments)
         fprintf(stderr, "pipeline: %s\n", why);
         return 1;
     }
-    weir_spawn(loop, NULL, run, &pipeline);
-    int error = weir_loop_run(loop);
+    int error = weir_spawn(loop, NULL, run, &pipeline);
+    if (!error)
+        error = weir_loop_run(loop);
     weir_loop_free(loop);
     report(&pipeline);
     return error || pipeline.error;

@@ -1,7 +1,6 @@
 /* A UDP echo: each datagram goes back to whoever sent it.
  *
- *     udp_echo [port [engine]]      port 0, the default, takes a free one; SIGINT and SIGTERM end
- * it
+ *     udp_echo [port [engine]]    port 0, the default, takes a free one; SIGINT and SIGTERM end it
  */
 #include <signal.h>
 #include <stdio.h>

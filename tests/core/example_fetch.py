@@ -52,7 +52,7 @@ def answer_http(listening):
         while not request.endswith(b"\r\n\r\n"):
             request += peer.recv(4096)
         lines = request.decode().split("\r\n")
-        found = lines[0] == "GET /some/thing?a=b HTTP/1.1" and "Connection: close" in lines
+        found = lines[0] == "GET /some/thing?a=b HTTP/1.0" and "Connection: close" in lines
         peer.sendall(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n" + BODY if found else
                      b"HTTP/1.1 404 Not Found\r\n\r\n" + lines[0].encode())
 
@@ -103,7 +103,7 @@ def try_engine(program, engine):
     with server(answer_http) as port:
         expect(fetch(program, "http://127.0.0.1:%d/some/thing?a=b" % port, *options), 0, BODY,
                "HTTP/1.1 200 OK")
-        expect(fetch(program, "http://127.0.0.1:%d" % port, *options), 1, b"GET / HTTP/1.1",
+        expect(fetch(program, "http://127.0.0.1:%d" % port, *options), 1, b"GET / HTTP/1.0",
                "HTTP/1.1 404 Not Found")
     with server(answer_nonsense) as port:
         expect(fetch(program, "http://127.0.0.1:%d/" % port, *options), 1, b"", "not HTTP")
