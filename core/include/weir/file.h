@@ -12,7 +12,8 @@
  * cannot be taken back: it is waited for, and its result is the call's, so that a file opened late
  * is opened, and its descriptor is not lost. (An open of a FIFO that waits for the other end is cut
  * short on io_uring, and waited for elsewhere; on io_uring it may also be opened as with
- * O_NONBLOCK. Who opens one gives O_NONBLOCK.)
+ * O_NONBLOCK. Who opens one gives O_NONBLOCK. So it is with a read of an empty pipe or terminal,
+ * which elsewhere keeps a helper thread, and the loop from its end: weir/pipe.h is for those.)
  *
  * A write past RLIMIT_FSIZE is -EFBIG, and one into a pipe that nobody reads is -EPIPE; but with
  * io_uring the loop's thread gets the signal that goes with it, as from write(2). A server ignores

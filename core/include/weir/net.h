@@ -4,11 +4,10 @@
  *
  *     static void echo(void *argument)
  *     {
- *         struct weir_dgram *dgram = argument;
+ *         struct weir_dgram *udp = argument;
  *         struct weir_datagram in = {0};
- *         while (weir_dgram_recv(dgram, &in, WEIR_FOREVER) >= 0)
- *             weir_dgram_send(dgram, in.buf.data, in.buf.len, in.from, in.from_bytes,
- * WEIR_FOREVER);
+ *         while (weir_dgram_recv(udp, &in, WEIR_FOREVER) >= 0)
+ *             weir_dgram_send(udp, in.buf.data, in.buf.len, in.from, in.from_bytes, WEIR_FOREVER);
  *     }
  *
  * Everything here is for the loop's thread, and what waits, for a task of that loop.
@@ -93,7 +92,8 @@ struct weir_dgram_options {
  * What is open when the loop is freed is closed by that. */
 int weir_dgram_open(struct weir_loop *loop, struct weir_dgram **dgram,
                     const struct weir_dgram_options *options);
-/* Closes: tasks that wait on it get -ESHUTDOWN, what was received and not read is dropped. Once. */
+/* Closes: tasks that wait on it get -ESHUTDOWN, what was received and not read is dropped. Once.
+ * The port is free some turns later, when the engine has let go of the socket. */
 void weir_dgram_close(struct weir_dgram *dgram);
 
 /* One that was received. `{0}` before the first receive. */

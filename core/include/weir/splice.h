@@ -76,15 +76,18 @@ struct weir_splice {
 };
 
 /* 0, and it is to be closed; -EMFILE, -ENFILE; -EINVAL: an end is none of those above, or a
- * connection that takes descriptors; -ESHUTDOWN,
- * -ECANCELED. Only one splice may read a connection, and no task may be receiving from it. */
+ * connection that takes descriptors; -ESHUTDOWN, -ECANCELED. Only one splice may read a connection,
+ * and no task may be receiving from it. */
 int weir_splice_open(struct weir_splice *splice, struct weir_end from, struct weir_end to);
 
 /* Moves what is there, at most `bytes` and a pipe's size, and waits until there is something, and
  * until all of it has left. > 0: bytes. 0: the end of the first. -ETIME, -ECANCELED, …: see
  * splice->moved for what has left all the same; after -ETIME it may be called again. A call that is
  * left over from an earlier one's -ETIME finishes that. -EPIPE, -ECONNRESET, …: an end has failed.
- */
+ * -EINVAL: the second is a file opened with O_APPEND (splice(2)).
+ *
+ * Unlike weir_recv(), one that waits for input when the loop stops goes on: it has drain_ns, as
+ * what it has moved may be the half of something. */
 int64_t weir_splice(struct weir_splice *splice, size_t bytes, uint64_t deadline_ns);
 
 /* Gives the receiving of a connection back to weir_recv(). What is in the pipe after a call that
