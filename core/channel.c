@@ -87,9 +87,23 @@ int weir__channel_get(struct weir_channel *channel, void *element, struct weir__
     return channel->closed ? -EPIPE : -EAGAIN;
 }
 
-int weir_channel_send(struct weir_channel *channel, const void *element, uint64_t deadline_ns)
+/* What follows does the same, slower: within a loop, a task waits for what is sent. */
+static bool hand_over(struct weir_channel *channel, const void *element)
 {
-    struct weir_task *task = weir__task_needed("weir_channel_send");
+    struct weir__waiter *receiver;
+
+    if (!weir__sync_is_here(&channel->sync) || !(receiver = channel->receivers.head) ||
+        receiver->select)
+        return false;
+    weir__queue_remove(receiver);
+    copy(channel, receiver->element, element);
+    weir__task_wake(receiver->task, 0);
+    return true;
+}
+
+static __attribute__((noinline)) int send_or_wait(struct weir_channel *channel, const void *element,
+                                                  struct weir_task *task, uint64_t deadline_ns)
+{
     struct weir__grants grants = {0};
 
     weir__sync_enter(&channel->sync);
@@ -103,9 +117,16 @@ int weir_channel_send(struct weir_channel *channel, const void *element, uint64_
     return res;
 }
 
-int weir_channel_recv(struct weir_channel *channel, void *element, uint64_t deadline_ns)
+int weir_channel_send(struct weir_channel *channel, const void *element, uint64_t deadline_ns)
 {
-    struct weir_task *task = weir__task_needed("weir_channel_recv");
+    struct weir_task *task = weir__task_needed("weir_channel_send");
+
+    return hand_over(channel, element) ? 0 : send_or_wait(channel, element, task, deadline_ns);
+}
+
+static __attribute__((noinline)) int recv_or_wait(struct weir_channel *channel, void *element,
+                                                  struct weir_task *task, uint64_t deadline_ns)
+{
     struct weir__grants grants = {0};
 
     weir__sync_enter(&channel->sync);
@@ -117,6 +138,22 @@ int weir_channel_recv(struct weir_channel *channel, void *element, uint64_t dead
     }
     weir__sync_leave(&channel->sync, &grants);
     return res;
+}
+
+int weir_channel_recv(struct weir_channel *channel, void *element, uint64_t deadline_ns)
+{
+    struct weir_task *task = weir__task_needed("weir_channel_recv");
+
+    if (!weir__sync_is_here(&channel->sync) || channel->count || channel->senders.head ||
+        channel->closed || task->cut)
+        return recv_or_wait(channel, element, task, deadline_ns);
+    struct weir__waiter waiter; /* not cleared: that takes as long as the rest */
+    waiter.task = task;
+    waiter.element = element;
+    waiter.select = NULL;
+    waiter.queue = NULL;
+    weir__queue_push(&channel->receivers, &channel->sync, &waiter);
+    return weir__park_unguarded(task, &waiter, WEIR__PARK_RECV, deadline_ns);
 }
 
 int weir_channel_try_send(struct weir_channel *channel, const void *element)

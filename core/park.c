@@ -25,37 +25,6 @@ void weir__sync_bind(struct weir__sync *sync)
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
-void weir__queue_push(struct weir__queue *queue, struct weir__sync *sync,
-                      struct weir__waiter *waiter)
-{
-    assert(!waiter->queue);
-    waiter->queue = queue;
-    waiter->sync = sync;
-    waiter->next = NULL;
-    waiter->before = queue->tail;
-    if (queue->tail)
-        queue->tail->next = waiter;
-    else
-        queue->head = waiter;
-    queue->tail = waiter;
-}
-
-void weir__queue_remove(struct weir__waiter *waiter)
-{
-    struct weir__queue *queue = waiter->queue;
-
-    assert(queue);
-    if (waiter->before)
-        waiter->before->next = waiter->next;
-    else
-        queue->head = waiter->next;
-    if (waiter->next)
-        waiter->next->before = waiter->before;
-    else
-        queue->tail = waiter->before;
-    waiter->queue = NULL;
-}
-
 struct weir__waiter *weir__queue_take(struct weir__queue *queue)
 {
     struct weir__waiter *waiter;

@@ -57,6 +57,12 @@ static inline void weir__sync_enter(struct weir__sync *sync)
         weir__sync_bind(sync);
 }
 
+/* Whether it belongs to the loop that runs: then there is nothing to lock. */
+static inline bool weir__sync_is_here(const struct weir__sync *sync)
+{
+    return weir__likely(sync->loop == weir__running_loop && sync->loop);
+}
+
 void weir__grants_wake(struct weir__grants *grants);
 
 static inline void weir__sync_leave(struct weir__sync *sync, struct weir__grants *grants)
@@ -67,9 +73,37 @@ static inline void weir__sync_leave(struct weir__sync *sync, struct weir__grants
 }
 
 /* Puts the record at the end of the queue: before weir__park(). */
-void weir__queue_push(struct weir__queue *queue, struct weir__sync *sync,
-                      struct weir__waiter *waiter);
-void weir__queue_remove(struct weir__waiter *waiter);
+static inline void weir__queue_push(struct weir__queue *queue, struct weir__sync *sync,
+                                    struct weir__waiter *waiter)
+{
+    assert(!waiter->queue);
+    waiter->queue = queue;
+    waiter->sync = sync;
+    waiter->next = NULL;
+    waiter->before = queue->tail;
+    if (queue->tail)
+        queue->tail->next = waiter;
+    else
+        queue->head = waiter;
+    queue->tail = waiter;
+}
+
+static inline void weir__queue_remove(struct weir__waiter *waiter)
+{
+    struct weir__queue *queue = waiter->queue;
+
+    assert(queue);
+    if (waiter->before)
+        waiter->before->next = waiter->next;
+    else
+        queue->head = waiter->next;
+    if (waiter->next)
+        waiter->next->before = waiter->before;
+    else
+        queue->tail = waiter->before;
+    waiter->queue = NULL;
+}
+
 /* Takes the first out that waits still, or NULL: it is to be granted then. */
 struct weir__waiter *weir__queue_take(struct weir__queue *queue);
 /* Ends its wait with `res`: at once, or where it is another thread's by weir__sync_leave(). */

@@ -38,13 +38,13 @@ static __attribute__((noinline)) int lock_or_wait(struct weir_mutex *mutex, stru
 
 int weir_mutex_lock(struct weir_mutex *mutex, uint64_t deadline_ns)
 {
-    struct weir_task *task = weir__task_needed("weir_mutex_lock");
+    struct weir_loop *loop = weir__running_loop;
 
-    if (weir__likely(mutex->sync.loop == task->loop && !mutex->owner)) {
-        mutex->owner = task;
+    if (weir__likely(loop && mutex->sync.loop == loop && loop->task && !mutex->owner)) {
+        mutex->owner = loop->task;
         return 0;
     }
-    return lock_or_wait(mutex, task, deadline_ns);
+    return lock_or_wait(mutex, weir__task_needed("weir_mutex_lock"), deadline_ns);
 }
 
 int weir_mutex_try_lock(struct weir_mutex *mutex)
@@ -82,12 +82,14 @@ static __attribute__((noinline)) void unlock_and_wake(struct weir_mutex *mutex,
 
 void weir_mutex_unlock(struct weir_mutex *mutex)
 {
-    struct weir_task *task = weir__task_needed("weir_mutex_unlock");
+    const struct weir_loop *loop = mutex->sync.loop;
 
-    if (weir__likely(mutex->sync.loop && mutex->owner == task && !mutex->waiters.head))
+    /* Of one loop, on its thread, by the task that runs and holds it, and nobody waits. */
+    if (weir__likely(loop && loop == weir__running_loop && mutex->owner &&
+                     mutex->owner == loop->task && !mutex->waiters.head))
         mutex->owner = NULL;
     else
-        unlock_and_wake(mutex, task);
+        unlock_and_wake(mutex, weir__task_needed("weir_mutex_unlock"));
 }
 
 /* ---- condition ------------------------------------------------------------------------------- */

@@ -20,7 +20,8 @@ void weir__task_wake(struct weir_task *task, int res)
     assert(task->wait);
     task->wait = NULL;
     task->wait_res = res;
-    weir__timer_disarm(&task->loop->wheel, &task->deadline);
+    if (weir__timer_armed(&task->deadline))
+        weir__timer_disarm(&task->loop->wheel, &task->deadline);
     weir__task_runnable(task);
 }
 
