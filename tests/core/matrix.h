@@ -81,5 +81,8 @@ struct matrix_pair {
 };
 void matrix_pair_open(struct matrix_pair *pair);
 void matrix_pair_close(struct matrix_pair *pair); /* with a reset */
+/* Sends the pattern of seed 1 until neither socket takes more, and says how many bytes they have.
+ * Nothing is on its way then, so that there is no room until the peer reads. */
+size_t matrix_pair_fill(const struct matrix_pair *pair);
 
 #endif

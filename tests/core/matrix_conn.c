@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
 
 enum { SMALL = 8192 };
 
@@ -26,6 +29,32 @@ void matrix_pair_close(struct matrix_pair *pair)
 {
     weir_conn_abort(pair->conn);
     peer_reset(pair->peer);
+}
+
+/* What has left one socket has arrived in the other, which lets no more come. A busy machine takes
+ * its time over that, and it makes room again in the first. */
+static bool pair_settled(const struct matrix_pair *pair)
+{
+    int unsent = 0, unacknowledged = 0, now = 1;
+    check_int(setsockopt(pair->peer, IPPROTO_TCP, TCP_QUICKACK, &now, sizeof now), ==, 0);
+    check_int(ioctl(weir_conn_fd(pair->conn), SIOCOUTQ, &unacknowledged), ==, 0);
+    check_int(ioctl(weir_conn_fd(pair->conn), SIOCOUTQNSD, &unsent), ==, 0);
+    return unsent > 0 && unacknowledged == unsent;
+}
+
+size_t matrix_pair_fill(const struct matrix_pair *pair)
+{
+    static uint8_t data[1024];
+    size_t bytes = 0;
+    for (bool settled = false;;) {
+        pattern_fill(data, sizeof data, 1, bytes);
+        ssize_t sent = send(weir_conn_fd(pair->conn), data, sizeof data, MSG_DONTWAIT);
+        if (sent > 0)
+            bytes += (size_t)sent;
+        else if (settled)
+            return bytes;
+        settled = sent < 0 && pair_settled(pair);
+    }
 }
 
 static struct matrix_pair pair;

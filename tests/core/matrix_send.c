@@ -59,21 +59,6 @@ static void next_byte_comes(void)
     check(got == 1 && byte == 'x', "%zd, '%c'", got, byte);
 }
 
-/* How much of the pattern both sockets take before one would have to wait. */
-static size_t fill_sockets(struct weir_conn *conn)
-{
-    static uint8_t data[1024];
-    size_t bytes = 0;
-    ssize_t sent = sizeof data;
-    for (; sent > 0; bytes += (size_t)sent) {
-        pattern_fill(data, sizeof data, 1, bytes);
-        sent = send(weir_conn_fd(conn), data, sizeof data, MSG_DONTWAIT);
-        if (sent < 0)
-            break;
-    }
-    return bytes;
-}
-
 /* ---- the caller's memory --------------------------------------------------------------------- */
 
 /* More than both sockets hold, and less than they hold twice: one look of the peer's at its socket
@@ -85,7 +70,7 @@ static void send_all_set_up(const struct matrix_cell *cell)
 {
     matrix_pair_open(&pair);
     if (!large) {
-        large_bytes = fill_sockets(pair.conn) * 3 / 2;
+        large_bytes = matrix_pair_fill(&pair) * 3 / 2;
         large = malloc(large_bytes);
         check(large);
         pattern_fill(large, large_bytes, 1, 0);
@@ -151,7 +136,7 @@ static void send_set_up(const struct matrix_cell *cell)
 {
     matrix_pair_open(&pair);
     arrived = 0;
-    sent_bytes = fill_sockets(pair.conn);
+    sent_bytes = matrix_pair_fill(&pair);
     for (int i = 0; i < 3; i++)
         check_int(send_piece(), ==, PIECE);
     pattern_fill(piece, PIECE, 1, sent_bytes);
