@@ -58,6 +58,9 @@ const char *conf_spec(void);
 /* `large`, or a part of it where a sanitizer or Valgrind makes everything slower. */
 unsigned conf_scale(unsigned large);
 
+/* Why weir_process_spawn() cannot work here (Linux before 5.3, Valgrind), or NULL. */
+const char *conf_no_children(void);
+
 /* What the running test is at, for the message of a check; NULL: its name says it. */
 extern const char *conf_about;
 /* Prints and aborts: unlike Criterion's assertions, which jump, it is right in every thread and on
@@ -159,6 +162,8 @@ void peer_expect(int fd, const void *data, size_t bytes);
 /* Reads on to the end: 0 for EOF, or -ECONNRESET; `bytes` (may be NULL) gets how many came before.
  */
 int peer_end(int fd, uint64_t *bytes);
+/* With `count` descriptors, over a Unix socket, as any program would. */
+void peer_send_fds(int fd, const void *data, size_t bytes, const int *fds, unsigned count);
 /* Waits until all that was sent has arrived at the other end's socket. */
 void peer_await_arrival(int fd);
 void peer_shutdown(int fd);

@@ -28,23 +28,6 @@ static int read_byte(int fd)
     return byte;
 }
 
-/* Sends the bytes with `count` descriptors as any program would. */
-static void peer_send_fds(int fd, const void *data, size_t bytes, const int *fds, unsigned count)
-{
-    _Alignas(struct cmsghdr) char space[CMSG_SPACE(64 * sizeof(int))] = {0};
-    struct iovec part = {(void *)(uintptr_t)data, bytes};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = space,
-                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(head), fds, count * sizeof(int));
-    check_int(sendmsg(fd, &message, 0), ==, bytes);
-}
-
 /* Writes into each descriptor that came which one it is, and sends the first one back. */
 static void write_into_fds(struct weir_conn *conn, void *argument)
 {

@@ -91,7 +91,7 @@ static bool answer(struct message *message, bool datagram, unsigned earlier)
     return true;
 }
 
-static void serve_datagram(struct dns *dns)
+void dns_answer(struct dns *dns)
 {
     struct message message;
     struct sockaddr_in from;
@@ -151,7 +151,7 @@ static void *dns_main(void *argument)
             fds[i].fd = -1;
         }
         if (fds[1].revents)
-            serve_datagram(dns);
+            dns_answer(dns);
         if (fds[2].revents)
             accept_stream(dns, &fds[3]);
     }
@@ -180,11 +180,22 @@ static bool bind_both(struct dns *dns)
     return false;
 }
 
-void dns_start(struct dns *dns)
+void dns_open(struct dns *dns)
 {
     *dns = (struct dns){.udp = -1};
     for (int tries = 0; !bind_both(dns); tries++)
         check_int(tries, <, 100);
+}
+
+void dns_close(struct dns *dns)
+{
+    close(dns->udp);
+    close(dns->tcp);
+}
+
+void dns_start(struct dns *dns)
+{
+    dns_open(dns);
     check_int(pipe2(dns->stop, O_CLOEXEC), ==, 0);
     check_int(pthread_create(&dns->thread, NULL, dns_main, dns), ==, 0);
 }
@@ -195,8 +206,7 @@ void dns_stop(struct dns *dns)
     check_int(pthread_join(dns->thread, NULL), ==, 0);
     close(dns->stop[0]);
     close(dns->stop[1]);
-    close(dns->udp);
-    close(dns->tcp);
+    dns_close(dns);
 }
 
 void dns_await(struct dns *dns, unsigned datagrams)

@@ -21,6 +21,14 @@ struct dns {
     pthread_t thread;
 };
 
+/* The sockets alone: whoever opens them answers each datagram with dns_answer(), which waits for
+ * one.
+ */
+void dns_open(struct dns *dns);
+void dns_answer(struct dns *dns);
+void dns_close(struct dns *dns);
+
+/* With the thread. */
 void dns_start(struct dns *dns);
 void dns_stop(struct dns *dns);
 /* Waits until that many questions have come. */

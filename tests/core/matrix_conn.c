@@ -8,6 +8,8 @@
 
 #include <linux/sockios.h>
 
+#include <weir/dial.h>
+
 enum { SMALL = 8192 };
 
 void matrix_pair_open(struct matrix_pair *pair)
@@ -156,6 +158,17 @@ static int64_t connect_call(uint64_t deadline_ns)
     return result;
 }
 
+static int64_t dial_call(uint64_t deadline_ns)
+{
+    struct weir_conn *conn = NULL;
+    int result =
+        weir_dial(&conn, "127.0.0.1", ntohs(((struct sockaddr_in *)&there)->sin_port), deadline_ns);
+    check((result == 0) == (conn != NULL), "%d and %p", result, (void *)conn);
+    if (conn)
+        weir_conn_abort(conn);
+    return result;
+}
+
 static void connect_completes_by_itself(void) {}
 
 /* It works again, as soon as there is room. */
@@ -183,6 +196,17 @@ MATRIX_ROW(connect) = {
     .name = "weir_connect",
     .set_up = connect_set_up,
     .call = connect_call,
+    .complete = connect_completes_by_itself,
+    .fail = connect_completes_by_itself,
+    .error = -ECONNREFUSED,
+    .after = connect_after,
+    .tear_down = connect_tear_down,
+};
+
+MATRIX_ROW(dial) = {
+    .name = "weir_dial",
+    .set_up = connect_set_up,
+    .call = dial_call,
     .complete = connect_completes_by_itself,
     .fail = connect_completes_by_itself,
     .error = -ECONNREFUSED,

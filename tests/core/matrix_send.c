@@ -113,11 +113,63 @@ MATRIX_ROW(send_all) = {
     .tear_down = pair_tear_down,
 };
 
-/* ---- handing over, with more than unsent_max unsent -------------------------------------------
+/* ---- the same without a copy, which lasts until the peer has it -------------------------------
  */
 
 enum { PIECE = 4000 };
 static uint8_t piece[PIECE];
+static size_t filled;
+
+static void zero_copy_set_up(const struct matrix_cell *cell)
+{
+    matrix_pair_open(&pair);
+    arrived = 0;
+    filled = matrix_pair_fill(&pair);
+    sent_bytes = filled + PIECE;
+    pattern_fill(piece, PIECE, 1, filled);
+}
+
+static int64_t zero_copy_call(uint64_t deadline_ns)
+{
+    return reset_or(weir_send_zero_copy(pair.conn, piece, PIECE, deadline_ns));
+}
+
+/* One look at the peer's socket would make room there for a part only of what is under way. */
+static void take_filled(void)
+{
+    while (arrived < filled && peer_takes())
+        ;
+}
+
+/* Cut short, it has reset the connection, unless it had not begun. */
+static void zero_copy_after(const struct matrix_cell *cell)
+{
+    if (cell->fails)
+        return;
+    if (cell->result > 0)
+        all_arrives();
+    take_filled();
+    int again = weir_send_all(pair.conn, "x", 1);
+    if (again < 0)
+        check_int(again, ==, cell->result);
+    else
+        next_byte_comes();
+}
+
+MATRIX_ROW(send_zero_copy) = {
+    .name = "weir_send_zero_copy",
+    .set_up = zero_copy_set_up,
+    .call = zero_copy_call,
+    .complete = take_filled,
+    .result = PIECE,
+    .fail = send_fail,
+    .error = -ECONNRESET,
+    .after = zero_copy_after,
+    .tear_down = pair_tear_down,
+};
+
+/* ---- handing over, with more than unsent_max unsent -------------------------------------------
+ */
 
 static int send_piece(void)
 {
