@@ -373,12 +373,24 @@ static void run_row(void *argument)
     conf_about = NULL;
 }
 
+static bool is_missing(const struct matrix_row *row)
+{
+    return row->missing && row->missing();
+}
+
+static void tell_missing(void)
+{
+    for (const struct matrix_row *row = rows; row; row = row->next)
+        if (is_missing(row))
+            fprintf(stderr, "%s: skipped: %s\n", row->name, row->missing());
+}
+
 static void run_rows(void *argument)
 {
     struct cell *cell = argument;
 
     for (cell->row = rows; cell->row; cell->row = cell->row->next)
-        if (cell->row->fail || !cell->failing)
+        if ((cell->row->fail || !cell->failing) && !is_missing(cell->row))
             run_row(cell);
 }
 
@@ -394,11 +406,14 @@ static void outcome(struct cell cell)
 {
     struct sigaction act = {.sa_handler = hangs, .sa_flags = SA_ONSTACK};
 
+    tell_missing();
     check_int(sigaction(SIGALRM, &act, NULL), ==, 0);
     alarm(PEER_SECONDS);
     if (cell.by == BY_STOP) /* of which each needs a loop of its own */
-        for (cell.row = rows; cell.row; cell.row = cell.row->next)
-            conf_run(&options, run_row, &cell);
+        for (cell.row = rows; cell.row; cell.row = cell.row->next) {
+            if (!is_missing(cell.row))
+                conf_run(&options, run_row, &cell);
+        }
     else
         conf_run(&options, run_rows, &cell);
     alarm(0);

@@ -48,6 +48,8 @@ struct matrix_cell {
 struct matrix_row {
     const char *name; /* of the call */
     unsigned flags;   /* enum matrix_flags */
+    /* Why it cannot be had here, or NULL; NULL: it always can. */
+    const char *(*missing)(void);
     void (*set_up)(const struct matrix_cell *cell);
     /* The wait, nothing else; it checks what it got beside its result. */
     int64_t (*call)(uint64_t deadline_ns);

@@ -167,6 +167,7 @@ static void process_tear_down(void)
 
 MATRIX_ROW(process_wait) = {
     .name = "weir_process_wait",
+    .missing = conf_no_children,
     .set_up = process_set_up,
     .call = process_call,
     .complete = process_complete,
