@@ -25,13 +25,24 @@ void weir__sync_bind(struct weir__sync *sync)
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
+/* Whether the caller is the first: who grants it, or its task. */
+static bool claim(struct weir__waiter *waiter)
+{
+    if (waiter->select)
+        return weir__select_claim(waiter);
+    return !waiter->across || !atomic_exchange(&waiter->taken, true);
+}
+
 struct weir__waiter *weir__queue_take(struct weir__queue *queue)
 {
-    struct weir__waiter *waiter;
+    struct weir__waiter *waiter, *next;
 
-    while ((waiter = queue->head)) {
-        weir__queue_remove(waiter);
-        if (!waiter->select || weir__select_claim(waiter))
+    for (waiter = queue->head; waiter; waiter = next) {
+        bool claimed = claim(waiter);
+        next = waiter->next;
+        if (claimed || !waiter->across)
+            weir__queue_remove(waiter);
+        if (claimed)
             break;
     }
     return waiter;
@@ -86,13 +97,12 @@ static void leave_queue(struct weir_task *task, int why)
     struct weir__waiter *waiter = task->object;
     struct weir__sync *sync = waiter->sync;
 
+    if (!claim(waiter))
+        return;
     weir__sync_lock(sync);
-    bool waits = waiter->queue;
-    if (waits)
-        weir__queue_remove(waiter);
+    weir__queue_remove(waiter);
     weir__sync_unlock(sync);
-    if (waits)
-        weir__task_wake(task, why);
+    weir__task_wake(task, why);
 }
 
 static const struct weir__wait kinds[WEIR__PARK_KINDS] = {

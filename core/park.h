@@ -6,6 +6,10 @@
  * several loops are concerned: from then on that task has it. A cancel or a deadline takes the
  * record out in the same way, so the first of the two wins and nothing is lost or given twice. A
  * task of another thread's loop is woken by a message to its loop, which lies in the record, too.
+ *
+ * What a task waited for may be gone as soon as it was granted something, before it runs: whoever
+ * closes a channel may free it. So between tasks of several loops the two first agree, by `taken`
+ * or a select's claim, and the task touches only what its record is still in the queue of.
  */
 #ifndef WEIR_CORE_PARK_H
 #define WEIR_CORE_PARK_H
@@ -23,7 +27,9 @@ struct weir__waiter {
     void *element;               /* a channel's: from where or to where */
     struct weir_post post;       /* to the task's loop */
     int res;                     /* of the wait, once granted */
-    bool writes;                 /* a read-write lock's */
+    atomic_bool taken; /* across: by who grants it, or by its task, which then leaves the queue */
+    bool across;       /* as of `sync` */
+    bool writes;       /* a read-write lock's */
 };
 
 /* Those to be woken on other threads once the guard is free. */
@@ -79,6 +85,8 @@ static inline void weir__queue_push(struct weir__queue *queue, struct weir__sync
     assert(!waiter->queue);
     waiter->queue = queue;
     waiter->sync = sync;
+    waiter->across = sync->across;
+    atomic_store_explicit(&waiter->taken, false, memory_order_relaxed);
     waiter->next = NULL;
     waiter->before = queue->tail;
     if (queue->tail)
@@ -104,7 +112,8 @@ static inline void weir__queue_remove(struct weir__waiter *waiter)
     waiter->queue = NULL;
 }
 
-/* Takes the first out that waits still, or NULL: it is to be granted then. */
+/* Takes the first out that waits still, or NULL: it is to be granted then. One that does not, and
+ * is another thread's, is left for that to remove. */
 struct weir__waiter *weir__queue_take(struct weir__queue *queue);
 /* Ends its wait with `res`: at once, or where it is another thread's by weir__sync_leave(). */
 void weir__grant(struct weir__grants *grants, struct weir__waiter *waiter, int res);

@@ -209,12 +209,16 @@ static bool watch(struct weir__select *select)
     return false;
 }
 
-static void leave_lines(struct weir__select *select)
+/* But for the one of `won`, that is out of its line, and whose channel may be gone; as may be any
+ * of this loop that took a record out because another case had won. */
+static void leave_lines(struct weir__select *select, const struct weir_case *won)
 {
     for (unsigned i = 0; i < select->count; i++) {
-        if (!is_channel(&select->cases[i]))
+        if (!is_channel(&select->cases[i]) || &select->cases[i] == won)
             continue;
         struct weir__waiter *waiter = &part_of(&select->cases[i])->waiter;
+        if (!waiter->across && !waiter->queue)
+            continue;
         weir__sync_lock(waiter->sync);
         if (waiter->queue)
             weir__queue_remove(waiter);
@@ -224,7 +228,7 @@ static void leave_lines(struct weir__select *select)
 
 void weir__select_abandon(struct weir__select *select)
 {
-    leave_lines(select);
+    leave_lines(select, NULL);
 }
 
 static const struct weir__wait collect_wait = {"for polls that it cancelled",
@@ -255,7 +259,7 @@ static int wait_for_one(struct weir__select *select, uint64_t deadline_ns)
         res = select->won->res;
     else
         res = weir__park_unguarded(task, select, WEIR__PARK_SELECT, deadline_ns);
-    leave_lines(select);
+    leave_lines(select, select->won);
     task->select = NULL;
     struct weir_case *input = select->input;
     if (input && weir__conn_unwatch(input->of, task) && select->won == input)

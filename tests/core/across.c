@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include <weir/weir.h>
 
@@ -506,4 +508,87 @@ Test(across, of_several_channels_each_message_takes_one)
         weir_channel_deinit(&channels[i]);
     cr_assert_eq(sent, TOTAL);
     cr_assert_eq(got, TOTAL);
+}
+
+/* ---- what a task waited for is freed before it runs again ------------------------------------ */
+
+static struct {
+    struct weir_channel *channel; /* a mapping: touched when it has gone, it kills */
+    sem_t waits, gone;
+    struct weir_task *receiver;
+    int got, res;
+} late;
+
+static void receives(void *argument)
+{
+    late.res = weir_channel_recv(late.channel, &late.got, WEIR_FOREVER);
+}
+
+static void selects(void *argument)
+{
+    struct weir_case one = weir_case_recv(late.channel, &late.got);
+    check(weir_select(&one, 1, WEIR_FOREVER) == 0);
+    late.res = one.res;
+}
+
+/* Holds the loop, so that no message gets in, until the channel has gone. */
+static void cancel_too_late(void *argument)
+{
+    sem_post(&late.waits);
+    while (sem_wait(&late.gone))
+        ;
+    weir_task_cancel(late.receiver);
+    check(weir_join(late.receiver, WEIR_FOREVER) == 0);
+}
+
+static void *late_main(void *receiver)
+{
+    struct weir_loop *loop;
+    char why[256];
+
+    check(weir_loop_new(&loop, NULL, why, sizeof why) == 0);
+    check(weir_spawn(loop, &late.receiver, *(weir_task_fn **)receiver, NULL) == 0);
+    check(weir_spawn(loop, NULL, cancel_too_late, NULL) == 0);
+    check(weir_loop_run(loop) == 0);
+    weir_loop_free(loop);
+    return NULL;
+}
+
+static void expect_untouched(weir_task_fn *receiver, int message, int res)
+{
+    pthread_t thread;
+
+    late.channel = mmap(NULL, sizeof *late.channel, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(late.channel != MAP_FAILED);
+    check(weir_channel_init(late.channel, sizeof(int), 0, NULL, WEIR_ACROSS) == 0);
+    sem_init(&late.waits, 0, 0);
+    sem_init(&late.gone, 0, 0);
+    check(pthread_create(&thread, NULL, late_main, &receiver) == 0);
+    while (sem_wait(&late.waits))
+        ;
+    if (message)
+        check(weir_channel_try_send(late.channel, &message) == 0);
+    else
+        weir_channel_close(late.channel);
+    weir_channel_deinit(late.channel);
+    munmap(late.channel, sizeof *late.channel);
+    sem_post(&late.gone);
+    check(pthread_join(thread, NULL) == 0);
+    check(late.res == res && late.got == message);
+}
+
+Test(across, a_channel_may_go_when_it_is_closed_though_a_receiver_has_not_run, .timeout = 60)
+{
+    expect_untouched(receives, 0, -EPIPE);
+}
+
+Test(across, a_channel_may_go_when_a_receiver_has_its_message, .timeout = 60)
+{
+    expect_untouched(receives, 5, 0);
+}
+
+Test(across, a_channel_may_go_when_a_task_that_selects_has_its_message, .timeout = 60)
+{
+    expect_untouched(selects, 5, 0);
 }

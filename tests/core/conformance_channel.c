@@ -2,6 +2,7 @@
 #include "conformance.h"
 
 #include <poll.h>
+#include <sys/mman.h>
 
 struct end {
     struct weir_channel *channel;
@@ -279,6 +280,27 @@ static void select_on_both_sides(void *argument)
 CONFORMANCE(tasks_that_select_meet_each_other_and_never_themselves)
 {
     conf_run(NULL, select_on_both_sides, NULL);
+}
+
+/* Mappings: touched when they have gone, they kill. */
+static void select_from_what_goes(void *argument)
+{
+    struct weir_channel *channels = mmap(NULL, 2 * sizeof *channels, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct selecting way;
+    check(channels != MAP_FAILED);
+    init_pair(channels, 0);
+    start_selecting(&way, channels, 10, WEIR_FOREVER);
+    check_int(weir_channel_try_send(&channels[0], &(int){5}), ==, 0);
+    weir_channel_close(&channels[1]);
+    deinit_pair(channels);
+    munmap(channels, 2 * sizeof *channels);
+    finish_selecting(&way, 0, 5);
+}
+
+CONFORMANCE(channels_may_go_when_nobody_is_in_their_lines_though_a_task_that_selected_has_not_run)
+{
+    conf_run(NULL, select_from_what_goes, NULL);
 }
 
 static void write_byte(void *argument)

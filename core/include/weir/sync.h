@@ -18,7 +18,11 @@
  * Where there is nothing to wait for they give 0, cancelled or not. They allocate nothing: who
  * waits is queued by a record on its own stack. A lock or token that was granted is had, though a
  * cancel or the deadline comes before its task runs. The other calls never wait; those of what is
- * WEIR_ACROSS are for any thread, in a task or not, but for unlocking.
+ * WEIR_ACROSS are for any thread, in a task or not, but for those of locks: these are for tasks.
+ *
+ * Their memory may be used otherwise once no task waits, which the deinits assert: who was granted
+ * something does not touch it any more, though its call has not returned yet. (A weir_select() is
+ * in the lines of its other channels until its task runs.)
  *
  * Fairness: first come, first served, and what is given back goes to the first in line at once,
  * before any newcomer ("hand-off"). The other way, to let whoever runs take it ("barging"), is for
@@ -89,7 +93,8 @@ void weir_cond_broadcast(struct weir_cond *cond);
 /* ---- read-write lock ------------------------------------------------------------------------- */
 
 /* Many may read at a time, or one may write. Who wants to read waits behind who wanted to write
- * before: nobody starves, and a task that reads must not ask to read again. */
+ * before: nobody starves, and a task that reads must not ask again, to read or to write: it would
+ * wait for itself. */
 struct weir_rwlock {
     struct weir__sync sync;
     uint32_t readers;
