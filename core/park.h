@@ -161,6 +161,8 @@ void weir__select_abandon(struct weir__select *select);
 
 /* recv.c. weir_recv_until() would not wait. */
 bool weir__conn_has_input(const struct weir_conn *conn);
+/* Asserts that the task may wait for input. */
+void weir__conn_check_watch(const struct weir_conn *conn, const struct weir_task *task);
 /* From now on input calls weir__select_input(), once; unless it is there: false. */
 bool weir__conn_watch(struct weir_conn *conn, struct weir_task *task);
 /* -ESHUTDOWN: it has closed, and is not to be touched any more. */

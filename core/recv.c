@@ -426,6 +426,15 @@ bool weir__conn_has_input(const struct weir_conn *conn)
     return has_news(conn) || conn->flags & CONN_ENDED || conn->loop->stopping;
 }
 
+void weir__conn_check_watch(const struct weir_conn *conn, const struct weir_task *task)
+{
+    assert(conn->loop == task->loop && "weir_select: a connection of another loop");
+    assert((conn->flags & (CONN_OPEN | CONN_CLOSING)) == CONN_OPEN &&
+           "weir_select: the connection is gone");
+    assert(!(conn->flags & CONN_RECEIVING) && "weir_select: another task receives");
+    assert(!(conn->rx.flags & WEIR__OP_TAKEN) && "weir_select: a splice reads this connection");
+}
+
 bool weir__conn_watch(struct weir_conn *conn, struct weir_task *task)
 {
     arm(conn);

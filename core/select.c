@@ -86,6 +86,21 @@ static void poll_done(struct weir__op *op)
         weir__task_wake(select->task, op->res);
 }
 
+/* ---- wrong cases ----------------------------------------------------------------------------- */
+
+static void check_cases(const struct weir__select *select)
+{
+    unsigned inputs = 0;
+
+    for (unsigned i = 0; i < select->count; i++) {
+        if (select->cases[i].kind != WEIR_CASE_INPUT)
+            continue;
+        weir__conn_check_watch(select->cases[i].of, select->task);
+        inputs++;
+    }
+    assert(inputs <= 1 && "weir_select: the input of more than one connection");
+}
+
 /* ---- guards ---------------------------------------------------------------------------------- */
 
 static void add_guard(struct weir__select *select, struct weir__sync *sync)
@@ -278,6 +293,7 @@ int weir_select(struct weir_case *cases, unsigned count, uint64_t deadline_ns)
     struct weir__grants grants = {0};
 
     assert(count > 0 && count <= WEIR_CASES_MAX && "weir_select: 1 to WEIR_CASES_MAX cases");
+    check_cases(&select);
     lock_all(&select);
     struct weir_case *one = first_that_happens(&select, &grants);
     int res = one ? 0 : weir__task_check(select.task);

@@ -52,11 +52,12 @@ void weir__watch_put(struct weir__watch *watch, struct weir__op *op)
 {
     struct weir__op **link = &watch->ops;
     if (weir__watch_is_output(op)) {
-        assert(!weir__watch_out(watch));
+        assert(!weir__watch_out(watch) && "two tasks wait for the output of one descriptor");
         if (*link)
             link = &(*link)->next;
     }
-    assert(weir__watch_is_output(op) || !weir__watch_in(watch));
+    assert((weir__watch_is_output(op) || !weir__watch_in(watch)) &&
+           "two tasks wait for the input of one descriptor");
     op->next = *link;
     *link = op;
 }

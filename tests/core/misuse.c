@@ -4,7 +4,7 @@
  * process of its own, with a time limit, on a loop that has a connection open. What is an error
  * by contract, and no bug of the caller, is at the end.
  */
-#include <criterion/criterion.h>
+#include "misuse.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,12 +18,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <weir/weir.h>
-
 enum { SECONDS = 20 };
 
-static struct weir_loop *loop;
-static struct weir_conn *conn;       /* of weir_connect(); its peer is silent */
+struct weir_loop *loop;
+struct weir_conn *conn;
 static struct weir_task *sleeper;    /* a joinable task that sleeps */
 static struct weir_scope open_scope; /* of the task that runs the loop's side */
 static struct weir_buf buf;
@@ -31,21 +29,20 @@ static void (*row)(void);
 
 /* ---- the process that misbehaves ------------------------------------------------------------- */
 
-static void needs(int condition, const char *what)
+void needs(int condition, const char *what)
 {
     if (condition)
         return;
     fprintf(stderr, "the test itself failed: %s\n", what);
     _exit(2);
 }
-#define need(condition) needs((condition), #condition)
 
 static void sleep_for_ever(void *argument)
 {
     weir_sleep_until(WEIR_FOREVER);
 }
 
-static void prepare(void)
+void prepare(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t bytes = sizeof address;
@@ -58,7 +55,7 @@ static void prepare(void)
     need(weir_yield() == 0);
 }
 
-static void in_task(void *argument)
+void in_task(void *argument)
 {
     prepare();
     row();
@@ -73,7 +70,7 @@ static void run_row(struct weir_post *post)
     _exit(0);
 }
 
-static void in_message(void *argument)
+void in_message(void *argument)
 {
     static struct weir_post post = {.fn = run_row};
     prepare();
@@ -88,7 +85,7 @@ static void *foreign(void *argument)
     _exit(0);
 }
 
-static void on_thread(void *argument)
+void on_thread(void *argument)
 {
     pthread_t thread;
     prepare();
@@ -97,7 +94,7 @@ static void on_thread(void *argument)
     weir_sleep_until(WEIR_FOREVER);
 }
 
-static void before_it_runs(void *argument)
+void before_it_runs(void *argument)
 {
     row();
     _exit(0);
@@ -121,7 +118,7 @@ static void misbehave(void (*where)(void *), int end)
     _exit(3);
 }
 
-static void dies(void (*where)(void *), void (*fn)(void), const char *expected)
+void dies(void (*where)(void *), void (*fn)(void), const char *expected)
 {
     static char said[8192];
     size_t at = 0;
@@ -144,19 +141,6 @@ static void dies(void (*where)(void *), void (*fn)(void), const char *expected)
               said);
     cr_assert(strstr(said, expected), "it said: %s", said);
 }
-
-#define MISUSE(name, where, expected)                                                              \
-    static void name(void);                                                                        \
-    Test(misuse, name)                                                                             \
-    {                                                                                              \
-        dies(where, name, expected);                                                               \
-    }                                                                                              \
-    static void name(void)
-#define CALL(name, where, expected, call)                                                          \
-    MISUSE(name, where, expected)                                                                  \
-    {                                                                                              \
-        call;                                                                                      \
-    }
 
 /* ---- what needs a task, outside of one ------------------------------------------------------- */
 
@@ -434,6 +418,32 @@ MISUSE(two_receivers, in_task, "weir_recv: another task receives")
     weir_recv_until(conn, &buf, 1);
 }
 
+MISUSE(select_while_another_receives, in_task, "weir_select: another task receives")
+{
+    struct weir_case one = weir_case_input(conn);
+    need(weir_spawn(loop, NULL, receives, NULL) == 0);
+    need(weir_yield() == 0);
+    weir_select(&one, 1, WEIR_FOREVER);
+}
+
+MISUSE(select_from_what_has_gone, in_task, "weir_select: the connection is gone")
+{
+    struct weir_case one = weir_case_input(conn);
+    weir_conn_close(conn);
+    for (int i = 0; i < 4; i++)
+        weir_yield();
+    weir_select(&one, 1, WEIR_FOREVER);
+}
+
+MISUSE(select_from_two_connections, in_task, "weir_select: the input of more than one connection")
+{
+    struct weir_case two[] = {weir_case_input(conn), weir_case_input(conn)};
+    weir_select(two, 2, WEIR_FOREVER);
+}
+
+CALL(select_of_nothing, in_task, "weir_select: 1 to WEIR_CASES_MAX cases",
+     weir_select(NULL, 0, WEIR_FOREVER))
+
 CALL(send_of_no_buffer, in_task, "weir_send: not (a part of) a buffer that is held",
      weir_send(conn, &buf))
 
@@ -466,6 +476,8 @@ MISUSE(listener_closed_twice, in_task, "weir_listener_close: closed before")
     weir_listener_close(listener);
     weir_listener_close(listener);
 }
+
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 CALL(run_in_a_task, in_task, "weir_loop_run: it runs already", weir_loop_run(loop))
 CALL(free_in_a_task, in_task, "weir_loop_free: the loop is running", weir_loop_free(loop))
