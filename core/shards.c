@@ -166,7 +166,8 @@ static int set_up(struct shard *shard)
     return result < 0 ? result : 0;
 }
 
-/* Its thread, with all signals blocked: they are the first's. */
+/* Its thread, with all signals blocked: they are the first's. But for the one by which
+ * weir_watchdog_start() asks each thread. */
 static int start(struct weir_shards *shards)
 {
     struct shard *shard = &shards->shards[shards->count];
@@ -177,6 +178,7 @@ static int start(struct weir_shards *shards)
     shard->index = shards->count;
     if (shard->index > 0) {
         sigfillset(&all);
+        sigdelset(&all, SIGURG);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         error = pthread_create(&shard->thread, NULL, shard_main, shard);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -198,8 +200,6 @@ static int open_all(struct weir_shards *shards, unsigned count)
         if (result == 0)
             result = do_on(&shards->shards[i], open_loop);
     }
-    if (result == 0 && shards->options.setup)
-        result = do_on_all(shards, set_up);
     return result;
 }
 
@@ -233,11 +233,14 @@ int weir_shards_new(struct weir_shards **out, const struct weir_shards_options *
         options->cpus && sched_getaffinity(0, sizeof shards->before, &shards->before) == 0;
     shards->why = why;
     shards->why_bytes = why_bytes;
-    *out = shards;
     int result = open_all(shards, count);
+    if (result == 0)
+        *out = shards; /* not before: a signal's handler may stop them from here on */
+    if (result == 0 && options->setup)
+        result = do_on_all(shards, set_up);
     if (result < 0) {
-        weir_shards_free(shards);
         *out = NULL;
+        weir_shards_free(shards);
     }
     return result;
 }

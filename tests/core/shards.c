@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
 #include "tests/uring/seccomp.h"
 
@@ -347,6 +348,33 @@ CONFORMANCE(shards_that_were_stopped_before_they_ran_end_at_once)
     weir_shards_free(shards);
 }
 
+static struct weir_shards *volatile half_open;
+
+static void stop_half_open(int number)
+{
+    if (half_open)
+        weir_shards_stop(half_open);
+}
+
+CONFORMANCE(shards_may_be_stopped_by_a_signal_as_soon_as_they_are_known)
+{
+    enum { MANY = 16 };
+    struct weir_loop_options loop = {.engine = conf_spec()};
+    struct weir_shards_options options = {.count = MANY, .loop = &loop};
+    struct sigaction action = {.sa_handler = stop_half_open, .sa_flags = SA_RESTART | SA_ONSTACK};
+    struct itimerval often = {{0, 100}, {0, 100}}, never = {0};
+    char why[512] = "";
+
+    check_int(sigaction(SIGALRM, &action, NULL), ==, 0);
+    check_int(setitimer(ITIMER_REAL, &often, NULL), ==, 0);
+    int result = weir_shards_new((struct weir_shards **)&half_open, &options, why, sizeof why);
+    check(result == 0, "%s", why);
+    weir_shards_stop(half_open);
+    check_int(weir_shards_run(half_open), ==, 0);
+    check_int(setitimer(ITIMER_REAL, &never, NULL), ==, 0);
+    weir_shards_free(half_open);
+}
+
 static atomic_uint asked;
 static atomic_bool released;
 
@@ -477,4 +505,45 @@ CONFORMANCE(an_acceptor_whose_engine_breaks_ends_all)
 CONFORMANCE(a_taker_whose_engine_breaks_ends_all)
 {
     expect_end_when_broken(WEIR_SHARDS_ACCEPTOR, 2);
+}
+
+/* ---- seen from outside ----------------------------------------------------------------------- */
+
+static atomic_uint accused;
+static char accused_name[64];
+
+static void keep_name(const struct weir_hold *hold, void *argument)
+{
+    snprintf(accused_name, sizeof accused_name, "%s", hold->name);
+    accused++;
+}
+
+static void holds_its_shard(void *argument)
+{
+    uint64_t until_ns = weir_now_ns() + PEER_SECONDS * WEIR_SECOND;
+
+    while (!accused && weir_now_ns() < until_ns)
+        ;
+    weir_shards_stop(fleet.shards);
+}
+
+static int hold_the_last(struct weir_loop *loop, unsigned index, void *argument)
+{
+    if (index < SHARDS - 1)
+        return 0;
+    return weir_spawn_at(loop, NULL, holds_its_shard, NULL, "the_holder", "here");
+}
+
+/* Not CONFORMANCE(): libunwind keeps two descriptors open. */
+Test(conformance, who_holds_a_shard_that_is_not_the_first_is_named)
+{
+    struct weir_watchdog_options dog = {.limit_ns = 20 * WEIR_MILLISECOND, .fn = keep_name};
+
+    check_int(weir_watchdog_start(&dog), ==, 0);
+    fleet.options.setup = hold_the_last;
+    fleet_start();
+    fleet_join(0);
+    weir_watchdog_stop();
+    check_int(accused, ==, 1);
+    check(strcmp(accused_name, "the_holder") == 0, "%s", accused_name);
 }

@@ -59,10 +59,11 @@ struct weir_shards_options {
 
 /* Opens all loops or none: the first on the calling thread, which is the one to run and free them
  * (so that one shard is a process with one thread), the others on new threads, which block all
- * signals. The options are copied. 0, or -errno with one line in `why`: what weir_loop_new() or
- * `setup` returned; -EAGAIN where a thread cannot be had; -EINVAL for a CPU that cannot be;
- * -EOPNOTSUPP where `auto` found another engine for a shard than for the first: name one then.
- * *shards is set before `setup` is called. */
+ * signals but SIGURG, the one that weir_watchdog_start() takes if not told otherwise. The options
+ * are copied. 0, or -errno with one line in `why`: what weir_loop_new() or `setup` returned;
+ * -EAGAIN where a thread cannot be had; -EINVAL for a CPU that cannot be; -EOPNOTSUPP where `auto`
+ * found another engine for a shard than for the first: name one then. *shards is set once all loops
+ * are open and before `setup` is called; until then it is NULL. */
 int weir_shards_new(struct weir_shards **shards, const struct weir_shards_options *options,
                     char *why, size_t why_bytes);
 
