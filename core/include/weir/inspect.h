@@ -2,8 +2,9 @@
  * <weir/inspect.h> - seeing inside a loop: what its tasks are, and what they wait for.
  *
  *     weir: loop of uring; tasks: 1, connections: 1, runnable: 0
- *     task 1 serve (chat.c:88): waits 12.034 s for input of connection 4294967297; stack 912 of
- * 8192 #0 weir__task_wait (libweir.so.0+0xb5cf) #1 …
+ *     task 1 echo (a.c:8): waits 12.034 s for input of connection 4294967297; stack 912 of 8192
+ *         #0 weir__task_wait (libweir.so.0+0xb5cf)
+ *         #1 ...
  *
  * It is text for people: a line for the loop; for each task, oldest first, one of its state, then
  * its frames, innermost first, each with the place of the call as addr2line takes it. Connections
@@ -33,8 +34,7 @@ typedef void weir_dump_fn(const char *text, size_t bytes, void *argument);
 /* Writes all tasks of the loop down. The loop's thread, in a task or not; in a task it borrows a
  * deep stack. Back-traces cost some ten microseconds a task, more at the first time. They need
  * libunwind at build time, and say so where it was not there; it keeps two descriptors open from
- * the first one on. 0, or -errno of
- * weir_coro_call_deep(), and then nothing was written. */
+ * the first one on. 0, or -errno of weir_coro_call_deep(), and then nothing was written. */
 int weir_dump_to(struct weir_loop *loop, weir_dump_fn *fn, void *argument, unsigned flags);
 /* The same, to a descriptor. A pipe that is full holds the loop up. -errno of write(2): the rest is
  * left out. */
@@ -86,7 +86,8 @@ struct weir_watchdog_options {
      * loop, nor start or stop one. NULL: prints to standard error. */
     void (*fn)(const struct weir_hold *hold, void *argument);
     void *argument;
-    int signal_number; /* that asks a loop's thread what it is at; 0: SIGURG, which nobody minds */
+    int signal_number; /* that asks a loop's thread what it is at; 0: SIGURG, which nobody minds. Of
+                          shards (weir/shards.h) all threads but the first block any other */
 };
 
 /* Starts a thread that watches every loop of the process that runs or will. Loops pay nothing for

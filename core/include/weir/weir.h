@@ -16,9 +16,10 @@
  * none. Calls return `>= 0` or `-errno`: -ETIME past a deadline, the call's or its scope's
  * (weir/scope.h), -ECANCELED when cancelled or stopping.
  *
- * Threads: everything belongs to the loop's thread, except weir_loop_stop(), weir_post() and
- * weir_now_ns(). "In a task" means: called by a handler or a spawned function; such a call may
- * suspend the task. Calling it elsewhere asserts.
+ * Threads: everything belongs to the loop's thread, but for what says "any thread": weir_post(),
+ * weir_loop_stop() and weir_dump_request() are how others reach a loop, and what is WEIR_ACROSS
+ * (weir/sync.h) is shared. "In a task" means: called by a handler or a spawned function; such a
+ * call may suspend the task. Calling it elsewhere asserts.
  */
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
@@ -90,8 +91,8 @@ int weir_loop_run(struct weir_loop *loop);
 
 /* Asks the loop to end: listeners close; what has come into the sockets by then is received and
  * served; idle connections close, a task that waits for input gets -ECANCELED, everything else has
- * drain_ns to finish, then is cancelled. Any thread, and from
- * a signal handler. Again: no effect. */
+ * drain_ns to finish, then is cancelled. Any thread, and from a signal handler. Again: no effect.
+ */
 void weir_loop_stop(struct weir_loop *loop);
 /* Cancels everything at once; after weir_loop_stop(), loop's thread only. */
 void weir_loop_stop_now(struct weir_loop *loop);
@@ -321,8 +322,8 @@ struct weir_conn *weir_conn_find(struct weir_loop *loop, uint64_t id);
 
 /* ---- other waits ----------------------------------------------------------------------------- */
 
-/* Waits in a task until a descriptor that is not weir's is ready: `events` as poll(2). The ready
- * events (> 0), or -errno. */
+/* Waits in a task until a descriptor that is not weir's is ready: `events` as poll(2). One task at
+ * a time for input, and one for output alone. The ready events (> 0), or -errno. */
 int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns);
 
 #pragma GCC visibility pop
