@@ -22,6 +22,13 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list of loops, and of `dog` */
 static struct weir_loop *loops;
+static __thread bool is_dog;
+
+static void lock_all(void)
+{
+    assert(!is_dog && "weir_watchdog_options.fn: it starts or stops a loop, or the watchdog");
+    pthread_mutex_lock(&lock);
+}
 
 static struct {
     struct weir_watchdog_options options;
@@ -54,7 +61,7 @@ static uint64_t begun_of(const struct weir_loop *loop)
 
 void weir__watchdog_enter(struct weir_loop *loop)
 {
-    pthread_mutex_lock(&lock);
+    lock_all();
     loop->watched = (struct weir__watched){.next = loops, .thread = pthread_self()};
     loops = loop;
     pthread_mutex_unlock(&lock);
@@ -64,7 +71,7 @@ void weir__watchdog_leave(struct weir_loop *loop)
 {
     struct weir_loop **at = &loops;
 
-    pthread_mutex_lock(&lock);
+    lock_all();
     while (*at != loop)
         at = &(*at)->watched.next;
     *at = loop->watched.next;
@@ -183,6 +190,7 @@ static void *watch(void *argument)
 
     if (step_ns < LEAST_NS)
         step_ns = LEAST_NS;
+    is_dog = true;
     pthread_mutex_lock(&lock);
     while (!dog.stops) {
         uint64_t now_ns = weir_now_ns();
@@ -235,7 +243,7 @@ int weir_watchdog_start(const struct weir_watchdog_options *options)
     int res = -EBUSY;
 
     assert(options->limit_ns > 0 && "weir_watchdog_start: no limit");
-    pthread_mutex_lock(&lock);
+    lock_all();
     if (!dog.runs) {
         dog.options = *options;
         if (!dog.options.fn)
@@ -253,7 +261,7 @@ int weir_watchdog_start(const struct weir_watchdog_options *options)
 
 void weir_watchdog_stop(void)
 {
-    pthread_mutex_lock(&lock);
+    lock_all();
     bool runs = dog.runs;
     dog.stops = true;
     if (runs)

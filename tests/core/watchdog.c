@@ -145,3 +145,16 @@ Test(watchdog, there_is_one_and_it_takes_no_signal_from_others, .timeout = 60)
     cr_assert_eq(weir_watchdog_start(&options), 0);
     weir_watchdog_stop();
 }
+
+static void stop_it(const struct weir_hold *hold, void *argument)
+{
+    weir_watchdog_stop();
+}
+
+Test(watchdog, it_is_not_stopped_by_its_own_call, .timeout = 60, .signal = SIGABRT)
+{
+    const struct weir_watchdog_options options = {.limit_ns = WEIR_MILLISECOND, .fn = stop_it};
+
+    cr_assert_eq(weir_watchdog_start(&options), 0);
+    run(holds, NULL);
+}

@@ -83,7 +83,7 @@ struct weir_hold {
 struct weir_watchdog_options {
     uint64_t limit_ns; /* how long a task, or a handler in a burst, may run without a wait */
     /* Called in the watchdog's thread, once for each time a limit is passed; it must not wait for a
-     * loop, nor start or stop one. NULL: prints to standard error. */
+     * loop, nor start or stop one, or the watchdog. NULL: prints to standard error. */
     void (*fn)(const struct weir_hold *hold, void *argument);
     void *argument;
     int signal_number; /* that asks a loop's thread what it is at; 0: SIGURG, which nobody minds. Of
