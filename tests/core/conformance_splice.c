@@ -53,7 +53,7 @@ CONFORMANCE(a_spliced_connection_loses_nothing_before_and_after)
 static void splice_with_deadlines(struct weir_conn *conn, void *argument)
 {
     struct weir_splice splice;
-    unsigned *cut = argument;
+    atomic_uint *cut = argument;
     int64_t moved = -ETIME;
     int send_bytes = 32768; /* so that it does not all go into the socket at once */
     setsockopt(weir_conn_fd(conn), SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
@@ -69,13 +69,13 @@ static void splice_with_deadlines(struct weir_conn *conn, void *argument)
 /* The peer reads nothing until the splice has often been unable to write. */
 CONFORMANCE(a_splice_that_is_cut_short_goes_on_where_it_was)
 {
-    static unsigned cut;
+    static atomic_uint cut;
     struct conf_server server = {.listen = {.handler = splice_with_deadlines, .argument = &cut}};
     conf_start(&server);
     int fd = peer_connect_sized(&server, 8192, 8192);
     struct peer_pump pump = {.fd = fd, .bytes = MUCH, .seed = 4, .shutdown = true};
     peer_pump_start(&pump);
-    while (*(volatile unsigned *)&cut < 20)
+    while (cut < 20)
         usleep(100);
     peer_recv_pattern(fd, MUCH, 4, 0);
     peer_pump_join(&pump);
