@@ -24,11 +24,12 @@ struct weir_dgram {
     struct weir_task *receiver, *sender;
     struct weir_task *line_head, *line_tail; /* of senders, behind the one that waits for room */
     struct weir__unix_path *path;
-    uint32_t users;   /* tasks that wait in a call */
-    uint32_t unread;  /* buffers at rx_head */
-    uint16_t rx_head; /* as a connection's */
-    uint8_t rx_flags; /* with which it is armed */
-    bool starved;     /* in loop->starved */
+    uint32_t users;      /* tasks that wait in a call */
+    uint32_t unread;     /* buffers at rx_head */
+    uint16_t rx_head;    /* as a connection's */
+    uint16_t after_stop; /* received since the loop is stopping */
+    uint8_t rx_flags;    /* with which it is armed */
+    bool starved;        /* in loop->starved */
     bool closing;
     int error; /* of a receive, not told yet */
     struct weir_dgram_stats stats;
@@ -99,7 +100,9 @@ static bool wants_input(const struct weir_dgram *dgram)
 
 static void tell_receiver(struct weir_dgram *dgram)
 {
-    if (dgram->receiver && dgram->receiver->wait && (dgram->rx_head || dgram->error))
+    bool told = dgram->rx_head || dgram->error || dgram->loop->stopping;
+
+    if (dgram->receiver && dgram->receiver->wait && told)
         weir__task_wake(dgram->receiver, 0);
 }
 
@@ -177,14 +180,39 @@ static int take_error(struct weir_dgram *dgram)
     return error;
 }
 
-/* What a call gets when nothing has come, or 0: it may wait. */
+/* The loop stops, and nothing is armed any more: what is in the socket by then, as much as may be
+ * unread, is taken here. 0, and it is in the queue; -ECANCELED: that was all. */
+static int take_last(struct weir_dgram *dgram)
+{
+    struct weir_loop *loop = dgram->loop;
+
+    if (dgram->after_stop >= loop->rx_bufs_max)
+        return -ECANCELED;
+    struct weir__buf *buf = weir__buf_get_to_receive(&loop->bufs);
+    if (!buf)
+        return -ECANCELED;
+    dgram->after_stop++;
+    dgram->rx.res =
+        weir__message_receive(dgram->rx.fd, buf->base, loop->bufs.buf_bytes, dgram->rx_flags);
+    if (dgram->rx.res < 0) {
+        weir__buf_put(&loop->bufs, buf);
+        return dgram->rx.res == -EAGAIN ? -ECANCELED : dgram->rx.res;
+    }
+    dgram->rx.buf = buf;
+    push(dgram);
+    return 0;
+}
+
+/* What a call gets when nothing has come, or 0: it may wait, or look again. */
 static int end_of_input(struct weir_dgram *dgram, const struct weir_task *task)
 {
     if (dgram->error)
         return take_error(dgram);
     if (weir__task_check(task))
         return weir__task_check(task);
-    return dgram->loop->stopping ? -ECANCELED : 0;
+    if (dgram->loop->stopping && dgram->rx.state == WEIR__OP_IDLE)
+        return take_last(dgram);
+    return 0;
 }
 
 static int wait_for_input(struct weir_dgram *dgram, struct weir_task *task, uint64_t deadline_ns)
@@ -225,7 +253,7 @@ int weir_dgram_recv(struct weir_dgram *dgram, struct weir_datagram *datagram, ui
     weir_buf_put(loop, &datagram->buf);
     while (!dgram->rx_head || loop->cut) {
         int res = loop->cut ? -ECANCELED : end_of_input(dgram, task);
-        if (!res)
+        if (!res && !dgram->rx_head)
             res = wait_for_input(dgram, task, deadline_ns);
         if (res)
             return res;
@@ -491,9 +519,12 @@ void weir_dgram_close(struct weir_dgram *dgram)
 
 void weir__dgrams_stop(struct weir_loop *loop)
 {
-    for (struct weir_dgram *dgram = loop->dgrams; dgram; dgram = dgram->next)
+    for (struct weir_dgram *dgram = loop->dgrams; dgram; dgram = dgram->next) {
+        if (dgram->rx.kind == WEIR__OP_RECVMSG)
+            weir__cancel(loop, &dgram->rx);
         if (dgram->receiver)
-            weir__task_interrupt(dgram->receiver, -ECANCELED);
+            tell_receiver(dgram);
+    }
 }
 
 bool weir__dgrams_end(struct weir_loop *loop)

@@ -433,17 +433,14 @@ static void begin_stop(struct weir_loop *loop)
  * never pause. */
 static void approach_stop(struct weir_loop *loop)
 {
-    enum { BARREN_ENOUGH = 2, RECEIVED_IN_A_TURN = 64, FOR_DATAGRAMS = 16 };
+    enum { BARREN_ENOUGH = 2, RECEIVED_IN_A_TURN = 64 };
 
     if (!loop->last_turns) {
         loop->last_turns = loop->conn_count / RECEIVED_IN_A_TURN + BARREN_ENOUGH + 2;
-        if (loop->dgrams)
-            loop->last_turns += FOR_DATAGRAMS;
         loop->barren = 0;
         weir__listeners_stop(loop);
     }
-    if (loop->barren >= BARREN_ENOUGH || --loop->last_turns == 0 ||
-        (!loop->conn_count && !loop->dgrams))
+    if (loop->barren >= BARREN_ENOUGH || --loop->last_turns == 0 || !loop->conn_count)
         begin_stop(loop);
 }
 

@@ -279,7 +279,7 @@ static inline bool weir__conn_unsent(const struct weir_conn *conn)
 
 /* dgram.c. Whether the op was a datagram socket's, which then receives again. */
 bool weir__dgram_fed(struct weir__op *op);
-/* The loop stops: nobody waits for datagrams any more. */
+/* The loop stops: what has come is received, and then nobody waits for datagrams any more. */
 void weir__dgrams_stop(struct weir_loop *loop);
 /* Whether no datagram socket has anything with the engine; else that is so soon. */
 bool weir__dgrams_end(struct weir_loop *loop);

@@ -107,9 +107,9 @@ struct weir_datagram {
 };
 
 /* The next datagram: the bytes in datagram->buf (0 is a datagram without any). One task at a time.
- * A loop that is stopping still gives what has come. -ETIME, -ECANCELED, -ESHUTDOWN; an error that
- * the network reported about an earlier send (-ECONNREFUSED of a connected socket) is told once, to
- * the next send or receive.
+ * A loop that is stopping still gives what has come, as much as may be unread. -ETIME, -ECANCELED,
+ * -ESHUTDOWN; an error that the network reported about an earlier send (-ECONNREFUSED of a
+ * connected socket) is told once, to the next send or receive.
  *
  * On io_uring it is a multishot recvmsg into provided buffers (Linux 6.0), before that, as on a
  * reactor, a poll and then recvmsg(2) into a buffer taken only now. */
