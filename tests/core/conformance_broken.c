@@ -111,6 +111,8 @@ static void *loop_main(void *argument)
 
 static void start(weir_handler_fn *handler)
 {
+    if (syscall(SYS_seccomp, -1, 0, NULL) < 0 && errno == ENOSYS) /* as under Valgrind 3.19 */
+        cr_skip("there is no seccomp() here");
     server.listen.handler = handler;
     sem_init(&began, 0, 0);
     sem_init(&broken, 0, 0);

@@ -263,12 +263,15 @@ static int clean_up_shielded(void *argument)
     return 0;
 }
 
+static bool shields_cancelled;
+
 static int cancelled_inside_a_shield(void *argument)
 {
     struct weir_scope shield;
     weir_scope_open(&shield, WEIR_FOREVER, WEIR_SHIELD);
-    uint64_t soon_ns = 5000000;
-    check_int(sleep_for(&soon_ns), ==, 0); /* the cancel comes meanwhile */
+    while (!shields_cancelled)
+        check_int(weir_yield(), ==, 0);
+    check_int(weir_yield(), ==, 0);
     weir_scope_cancel(&shield);
     check_int(weir_yield(), ==, -ECANCELED); /* its own gets through */
     check_int(weir_scope_close(&shield), ==, -ECANCELED);
@@ -285,6 +288,7 @@ static void shields_hold(void *argument)
     check_int(weir_scope_spawn(&scope, cancelled_inside_a_shield, NULL), ==, 0);
     check_int(weir_yield(), ==, 0);
     weir_scope_cancel(&scope);
+    shields_cancelled = true;
     check_int(weir_scope_close(&scope), ==, -ECANCELED);
     check_int(ended, ==, 3);
 }
