@@ -450,7 +450,7 @@ int weir_buf_get(struct weir_loop *loop, struct weir_buf *handle, uint64_t deadl
 {
     struct weir__buf *buf;
 
-    assert(loop->task && "weir_buf_get: not in a task");
+    assert(loop == weir__running_loop && loop->task && "weir_buf_get: not in a task");
     weir_buf_put(loop, handle);
     while (!(buf = weir__buf_get(&loop->bufs))) {
         int res = wait_for_buf(loop, deadline_ns);

@@ -43,7 +43,7 @@ int weir_connect(struct weir_loop *loop, struct weir_conn **out, const struct so
 {
     int on = 1;
 
-    assert(loop->task && "weir_connect: not in a task");
+    assert(loop == weir__running_loop && loop->task && "weir_connect: not in a task");
     bool local = address->sa_family == AF_UNIX;
     int fd =
         socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | (local ? SOCK_NONBLOCK : 0), 0);
@@ -72,7 +72,7 @@ int weir_poll(struct weir_loop *loop, int fd, short events, uint64_t deadline_ns
 {
     struct weir__op op = {.kind = WEIR__OP_POLL, .fd = fd, .len = (uint16_t)events};
 
-    assert(loop->task && "weir_poll: not in a task");
+    assert(loop == weir__running_loop && loop->task && "weir_poll: not in a task");
     return weir__task_op(loop->task, &op, deadline_ns);
 }
 

@@ -94,6 +94,14 @@ void on_thread(void *argument)
     weir_sleep_until(WEIR_FOREVER);
 }
 
+static void on_thread_beside_a_task(void *argument)
+{
+    pthread_t thread;
+    prepare();
+    need(pthread_create(&thread, NULL, foreign, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
 void before_it_runs(void *argument)
 {
     row();
@@ -214,6 +222,13 @@ static int listens(weir_handler_fn *serve)
 }
 
 CALL(listen_on_a_foreign_thread, on_thread, "weir_listen: a foreign thread", listens(handler))
+
+CALL(poll_on_a_foreign_thread, on_thread_beside_a_task, "weir_poll: not in a task",
+     weir_poll(loop, 0, 1, 1))
+CALL(connect_on_a_foreign_thread, on_thread_beside_a_task, "weir_connect: not in a task",
+     weir_connect(loop, &conn, NOWHERE, 1))
+CALL(buf_get_on_a_foreign_thread, on_thread_beside_a_task, "weir_buf_get: not in a task",
+     weir_buf_get(loop, &buf, 1))
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
