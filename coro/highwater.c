@@ -24,6 +24,7 @@ static UNWATCHED void paint(char *low, const char *end)
 {
     volatile uint64_t *at = (volatile uint64_t *)(void *)low;
 
+    weir__valgrind_look_at(low, end);
     for (; (const char *)at < end; at++)
         *at = PAINT;
 }
@@ -32,6 +33,7 @@ static UNWATCHED const char *deepest(const char *low, const char *end)
 {
     const volatile uint64_t *at = (const volatile uint64_t *)(const void *)low;
 
+    weir__valgrind_look_at(low, end);
     while ((const char *)at < end && *at == PAINT)
         at++;
     return (const char *)at;

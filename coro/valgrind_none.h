@@ -24,6 +24,9 @@ static inline void weir__valgrind_carved(struct weir__valgrind *v, size_t slots,
 {
 }
 
+/* What lies below a stack pointer, in [low, end), is going to be read or painted on purpose. */
+static inline void weir__valgrind_look_at(const char *low, const char *end) {}
+
 /* The slab, with `carved` stacks, is about to be unmapped. */
 static inline void weir__valgrind_gone(struct weir__valgrind *v, size_t carved) {}
 

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <valgrind/valgrind.h>
+#include <valgrind/memcheck.h>
 
 struct weir__valgrind {
     unsigned *ids; /* of each stack; NULL outside Valgrind */
@@ -29,6 +29,11 @@ static inline void weir__valgrind_carved(struct weir__valgrind *v, size_t slots,
         v->ids = calloc(slots, sizeof *v->ids);
     if (v->ids != NULL)
         v->ids[i] = VALGRIND_STACK_REGISTER(low, end);
+}
+
+static inline void weir__valgrind_look_at(const char *low, const char *end)
+{
+    (void)VALGRIND_MAKE_MEM_DEFINED(low, end - low);
 }
 
 static inline void weir__valgrind_gone(struct weir__valgrind *v, size_t carved)

@@ -180,7 +180,7 @@ Test(bare_epoll, out_of_descriptors_it_backs_off_and_serves_the_rest)
     struct server server;
     struct rlimit saved, low;
     int fds[8];
-    need_the_kernels_accept();
+    need_the_kernels_limit();
     start(&server, 0);
     fds[0] = client(&server);
     expect_echo(fds[0], "first");

@@ -83,6 +83,7 @@ Test(passing, where_no_descriptor_is_left_the_peer_sees_the_end_and_the_next_is_
 {
     struct rlimit saved, low;
     int ends[2], first[2], second[2];
+    need_the_kernels_limit();
     channel(ends);
     cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM, 0, first), 0));
     cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM, 0, second), 0));

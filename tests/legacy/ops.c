@@ -74,7 +74,7 @@ ENGINE_TEST(accept_at_the_descriptor_limit_ends_with_emfile_and_can_be_armed_aga
     struct sockaddr_storage address;
     socklen_t bytes;
     struct rlimit saved, low;
-    need_the_kernels_accept();
+    need_the_kernels_limit();
     rig_open(&rig, engine_ops);
     int listener = tcp_listener(8, &address, &bytes), client = tcp_socket();
     cr_assert(eq(int, connect(client, (struct sockaddr *)&address, bytes), 0));

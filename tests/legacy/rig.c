@@ -281,11 +281,11 @@ void set_reset_on_close(int fd)
     cr_assert(eq(int, setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0));
 }
 
-void need_the_kernels_accept(void)
+void need_the_kernels_limit(void)
 {
     const char *preload = getenv("LD_PRELOAD");
     if (preload && strstr(preload, "vgpreload"))
-        cr_skip_test("Valgrind's accept loses the connection that meets the limit");
+        cr_skip_test("Valgrind has a limit of descriptors of its own making");
 }
 
 void fill_pattern(uint8_t *data, size_t bytes, uint32_t seed)

@@ -101,9 +101,10 @@ void read_whole(int fd, void *data, size_t bytes);
 void tcp_pair(int fds[2]);
 int tcp_socket(void);
 void set_reset_on_close(int fd);
-/* Skips under Valgrind: at the limit of descriptors its accept takes the connection and closes it,
- * where the kernel leaves it in the queue. */
-void need_the_kernels_accept(void);
+/* Skips under Valgrind, which minds the limit of descriptors itself: its accept takes the
+ * connection and closes it, where the kernel leaves it in the queue, and what comes in messages it
+ * does not limit. */
+void need_the_kernels_limit(void);
 /* Bytes that tell where they stand. */
 void fill_pattern(uint8_t *data, size_t bytes, uint32_t seed);
 
