@@ -158,7 +158,7 @@ static void try_uring(const struct reading *reading, struct limits_uring *uring)
         uring->result = weir_loop_new(&loop, &options, why, sizeof why);
     }
     if (uring->result < 0)
-        snprintf(uring->text, sizeof uring->text, "%s", why);
+        snprintf(uring->text, sizeof uring->text, "%.*s", (int)sizeof uring->text - 1, why);
     else
         spread(weir_loop_features(loop), uring->text, sizeof uring->text);
     if (uring->result == 0)

@@ -110,7 +110,7 @@ Test(bare_epoll, what_comes_goes_back_on_each_connection)
         fds[i] = client(&server);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 300; i++) {
-            char text[32];
+            char text[48];
             snprintf(text, sizeof text, "%d of connection %d", round, i);
             expect_echo(fds[i], text);
         }
