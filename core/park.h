@@ -54,19 +54,19 @@ static inline void weir__sync_unlock(struct weir__sync *sync)
         pthread_mutex_unlock(&sync->guard);
 }
 
+/* Whether it belongs to the loop that runs: then there is nothing to lock. */
+static inline bool weir__sync_is_here(const struct weir__sync *sync)
+{
+    return weir__likely(sync->loop == weir__running_loop && sync->loop);
+}
+
 /* Begins every call of a primitive; weir__sync_unlock() or weir__sync_leave() ends it. */
 static inline void weir__sync_enter(struct weir__sync *sync)
 {
     if (sync->across)
         pthread_mutex_lock(&sync->guard);
-    else if (weir__unlikely(sync->loop != weir__running_loop || !sync->loop))
+    else if (!weir__sync_is_here(sync))
         weir__sync_bind(sync);
-}
-
-/* Whether it belongs to the loop that runs: then there is nothing to lock. */
-static inline bool weir__sync_is_here(const struct weir__sync *sync)
-{
-    return weir__likely(sync->loop == weir__running_loop && sync->loop);
 }
 
 void weir__grants_wake(struct weir__grants *grants);

@@ -71,7 +71,7 @@ _Noreturn void conf_fail(const char *place, const char *what, const char *format
 #define check(condition, ...)                                                                      \
     do {                                                                                           \
         if (!(condition))                                                                          \
-            conf_fail(__FILE__ ":" WEIR_STRING(__LINE__), #condition, " " __VA_ARGS__);            \
+            conf_fail(WEIR_CORO_PLACE, #condition, " " __VA_ARGS__);                               \
     } while (0)
 
 /* check_int(weir_recv(conn, &buf), ==, 5) */
@@ -79,8 +79,8 @@ _Noreturn void conf_fail(const char *place, const char *what, const char *format
     do {                                                                                           \
         int64_t left_is_ = (int64_t)(left), right_is_ = (int64_t)(right);                          \
         if (!(left_is_ operator right_is_))                                                        \
-            conf_fail(__FILE__ ":" WEIR_STRING(__LINE__), #left " " #operator" " #right,           \
-                      " %lld and %lld", (long long)left_is_, (long long)right_is_);                \
+            conf_fail(WEIR_CORO_PLACE, #left " " #operator" " #right, " %lld and %lld",            \
+                      (long long)left_is_, (long long)right_is_);                                  \
     } while (0)
 
 /* ---- a loop on its own thread ---------------------------------------------------------------- */

@@ -168,10 +168,8 @@ typedef void weir_task_fn(void *argument);
  * ending). */
 int weir_spawn_at(struct weir_loop *loop, struct weir_task **task, weir_task_fn *fn, void *argument,
                   const char *name, const char *place);
-#define WEIR_STRING_(x) #x
-#define WEIR_STRING(x)  WEIR_STRING_(x)
 #define weir_spawn(loop, task, fn, argument)                                                       \
-    weir_spawn_at(loop, task, fn, argument, #fn, __FILE__ ":" WEIR_STRING(__LINE__))
+    weir_spawn_at(loop, task, fn, argument, #fn, WEIR_CORO_PLACE)
 
 /* Waits in a task until `task` has ended, and frees it: 0. -ETIME, -ECANCELED: it is not joined and
  * not freed; cancel it and join again. */
